@@ -1,0 +1,1 @@
+"""What makes a bundle trustworthy: simulated ocean, recordings, class masks, thresholds, measures."""

@@ -1,0 +1,1 @@
+"""The streaming service: sources, pipeline, publisher, command line."""

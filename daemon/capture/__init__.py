@@ -1,0 +1,1 @@
+"""Sound-card capture in a child process of its own, over a shared-memory ring."""

@@ -1,0 +1,208 @@
+"""Types between the stages: frozen, arrays read-only, channel first, time last.
+
+Time is a sample index within a stream epoch. A new epoch starts at sample 0 whenever a source starts anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from models.explainer import Detection, Verdict
+
+__all__ = [
+    "AudioBlock", "ClockState", "Detection", "Event", "Gap", "Reason", "Signature", "Skipped", "Source", "SourceState",
+    "StreamEnd", "StreamStart", "TonalLine", "Verdict", "Window",
+]  # fmt: skip
+
+F32 = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Reason: TypeAlias = Literal["gap", "invalid", "overload", "warm-up"]
+"""Why a slot of the grid was not analysed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClockState:
+    """What is known of the clock behind a stream."""
+
+    source: Literal["file", "system", "none"] = "none"
+    """Where UTC comes from: the file's own start time, the system clock, or nowhere."""
+    synced: bool | None = None
+    """Whether the system clock is disciplined; None when unknown."""
+    est_error_ns: int | None = None
+    fs_measured: float | None = None
+    """Sample rate against the clock, Hz; None until measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStart:
+    """A new epoch begins: a source started, a card was replaced, or the next file begins."""
+
+    source: str
+    epoch: int
+    fs: int
+    """Hz."""
+    channels: tuple[str, ...]
+    """One name per channel, as in topics."""
+    label: str = ""
+    """What the stream is, for people: a file name, a device name, a scenario."""
+    t_first_sample_ns: int | None = None
+    """UTC of sample 0, Unix ns; None when unknown."""
+    clock: ClockState = field(default_factory=ClockState)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AudioBlock:
+    """Consecutive samples of all channels."""
+
+    source: str
+    epoch: int
+    first_sample: int
+    fs: int
+    x: F32
+    """``(n_channels, n_samples)``, full scale 1."""
+
+    @property
+    def n_samples(self) -> int:
+        """Samples per channel."""
+        return self.x.shape[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Samples that never arrived, or cannot be used.
+
+    Within an epoch ``n_missing`` is exact and the stream goes on at ``first_sample + n_missing``. Between epochs it is
+    None and the length is an estimate from the clock with its error.
+    """
+
+    source: str
+    epoch: int
+    first_sample: int
+    n_missing: int | None
+    duration_ns: int
+    err_ns: int
+    reason: str
+    channel: int | None = None
+    """The one channel concerned; None for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """The epoch is over: ``n_samples`` is its length, gaps included."""
+
+    source: str
+    epoch: int
+    n_samples: int
+    final: bool = False
+    """The source will give no more streams."""
+    problem: str = ""
+    """What was wrong with the stream, if anything: truncated, too short, refused. One line for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """The source has nothing to give at present, or was refused; or it works again."""
+
+    source: str
+    state: Literal["running", "waiting", "refused"]
+    detail: str
+    n_retries: int = 0
+
+
+Event: TypeAlias = StreamStart | AudioBlock | Gap | StreamEnd | SourceState
+
+
+class Source(Protocol):
+    """Where samples come from. One thread uses it; ``close`` may be called twice."""
+
+    name: str
+    live: bool
+    """Real-time: it cannot wait, what is not read is lost and counted. False: back-pressure, nothing is lost."""
+
+    def read(self, timeout_s: float) -> Event | None:
+        """Next event; None if there is none within ``timeout_s``. After a ``StreamEnd`` with ``final`` comes no more.
+
+        Order of an epoch: ``StreamStart``, then ``AudioBlock`` and ``Gap`` without overlap, then ``StreamEnd``.
+        """
+
+    def close(self) -> None:
+        """Let go of files, processes and memory."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """One analysed slot of one channel."""
+
+    source: str
+    channel: str
+    epoch: int
+    grid_index: int
+    first_sample: int
+    """Source samples from the epoch's start."""
+    n_samples: int
+    fs: int
+    features: F32
+    """``(n_planes, n_freq, n_time)``, 0..1."""
+    spectrum_db: F32
+    """``(n_freq, n_time)``, dB re full scale squared."""
+    level_db: float
+    """Mean-square level in the band of the front end, dB re full scale squared."""
+    audio_digest: str
+    """Digest of the source samples, see daemon.digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """One slot of one channel that was not analysed, and why."""
+
+    source: str
+    channel: str
+    epoch: int
+    grid_index: int
+    first_sample: int
+    n_samples: int
+    fs: int
+    reason: Reason
+    lost_samples: int
+    """Of its ``n_samples``, how many are missing or unusable."""
+
+
+@dataclass(frozen=True, slots=True)
+class TonalLine:
+    """One tonal within one window."""
+
+    freq_hz: float
+    freq_err_hz: float
+    """Standard error of ``freq_hz``."""
+    bandwidth_hz: float
+    snr_db: float
+    """In-bin signal to noise ratio, mean over its duration."""
+    level_db: float
+    """Level of the line; re full scale squared, or re 1 uPa squared where the hydrophone is calibrated."""
+    t_start_s: float
+    """After the window's first sample."""
+    t_end_s: float
+    drift_hz_per_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Signature:
+    """What one label left in one window."""
+
+    window: Window
+    verdict: Verdict
+    label: str
+    """A class of the bundle, or ``unknown``."""
+    probability: float
+    mask: Mask
+    """``(n_freq, n_time)``, cells that belong to the label."""
+    lines: tuple[TonalLine, ...]
+
+    @property
+    def signature(self) -> F32:
+        """``(n_freq, n_time)`` the features inside the mask, 0 elsewhere."""
+        return np.where(self.mask, self.window.features[0], np.float32(0.0))

@@ -1,0 +1,1 @@
+"""Networks and how they run: front end, Spec-CNN, Score-CAM, static graphs, bundles, engines."""
