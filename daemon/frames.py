@@ -68,7 +68,7 @@ class AudioBlock:
     @property
     def n_samples(self) -> int:
         """Samples per channel."""
-        return self.x.shape[1]
+        return int(self.x.shape[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,4 +205,5 @@ class Signature:
     @property
     def signature(self) -> F32:
         """``(n_freq, n_time)`` the features inside the mask, 0 elsewhere."""
-        return np.where(self.mask, self.window.features[0], np.float32(0.0))
+        inside: F32 = np.where(self.mask, self.window.features[0], np.float32(0.0))
+        return inside

@@ -3,7 +3,8 @@ r"""The one front end of training, calibration and daemon: audio to normalised L
 For each channel, with ``L/M = fs_model/fs`` in lowest terms:
 
 1. resample: ``v[m] = sum_k h[k] x_up[m M + N - 1 - k]``, a linear-phase Kaiser low-pass in valid mode
-   (no padding; ``x_up`` is ``x`` with ``L - 1`` zeros between samples); ``h`` stops what would alias into the rows kept;
+   (no padding; ``x_up`` is ``x`` with ``L - 1`` zeros between samples); ``h`` stops what would alias into the rows
+   kept;
 2. frames of ``n_fft`` model samples every ``hop``, mean removed (DC), Hann window, FFT in float32;
 3. power ``P[f, t] = 2 |X[f, t]|^2 / (sum w)^2``: a sine of amplitude ``a`` gives ``a^2 / 2`` in its bin;
 4. background ``B[f, t]`` by the two-pass split window along frequency (TPSW): first the mean over ``tpsw_half`` rows to
@@ -139,7 +140,8 @@ class FeatureSpec:
     @property
     def frequencies_hz(self) -> npt.NDArray[np.float64]:
         """Centre of each row, Hz, shape ``(n_freq,)``."""
-        return np.arange(self.n_freq) * self.bin_hz
+        f: npt.NDArray[np.float64] = np.arange(self.n_freq, dtype=np.float64) * self.bin_hz
+        return f
 
     @property
     def row_lo(self) -> int:
@@ -184,8 +186,9 @@ class FeatureSpec:
 
     def column_centres(self, fs: int) -> npt.NDArray[np.float64]:
         """Centre of each column in source samples after the window's first sample, shape ``(n_time,)``."""
-        model = np.arange(self.n_time) * self.hop + self.n_fft / 2
-        return resampler(self, fs).half + model * (fs / self.fs_model)
+        model = np.arange(self.n_time, dtype=np.float64) * self.hop + self.n_fft / 2
+        centres: npt.NDArray[np.float64] = resampler(self, fs).half + model * (fs / self.fs_model)
+        return centres
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers, for the manifest."""
@@ -339,11 +342,13 @@ class FrontEnd:
         self._window = scipy.signal.get_window("hann", spec.n_fft).astype(np.float32)
         # a sine of amplitude a reads a^2 / 2 in its bin; the mean square of noise needs the window's noise bandwidth
         self._tone_scale = np.float32(2.0 / float(self._window.sum(dtype=np.float64)) ** 2)
-        self._enbw_bins = spec.n_fft * float((self._window.astype(np.float64) ** 2).sum()) / float(
-            self._window.sum(dtype=np.float64)
-        ) ** 2
+        self._enbw_bins = (
+            spec.n_fft
+            * float((self._window.astype(np.float64) ** 2).sum())
+            / float(self._window.sum(dtype=np.float64)) ** 2
+        )
         self._n_step_model = spec.n_time_step * spec.hop
-        self._n_kept = spec.n_model_tile - self._n_step_model  # model samples shared by neighbouring tiles (may be < 0)
+        self._n_kept = spec.n_model_tile - self._n_step_model  # model samples shared by neighbouring tiles
         n_first_in = self._resample.n_in(spec.n_model_tile)
         self._buffer: F32 = np.zeros((n_channels, 2 * (n_first_in + self._step)), np.float32)
         # twice n_time columns, each written at two places: every window is one contiguous slice
@@ -357,7 +362,7 @@ class FrontEnd:
         return self._position
 
     def reset(self, at_sample: int = 0) -> None:
-        """Forget everything; the next block starts at ``at_sample`` of the epoch (start of a stream, or end of a gap)."""
+        """Forget everything; the next block starts at ``at_sample`` of the epoch (its start, or the end of a gap)."""
         if at_sample < 0:
             raise ValueError(f"at_sample={at_sample} is negative")
         self._position = at_sample
@@ -385,7 +390,7 @@ class FrontEnd:
                 if window is not None:
                     yield window
 
-    def _try_tile(self) -> FeatureWindow | None | bool:
+    def _try_tile(self) -> FeatureWindow | bool | None:
         """Compute the next tile if its samples are there; False if not, None if no window ends with it."""
         end = self._tile * self._step + self._resample.n_in(self.spec.n_model_tile)
         if self._buffer_first + self._n_buffer < end:
@@ -401,7 +406,7 @@ class FrontEnd:
 
     def _next_out(self) -> int:
         """First model sample, from the epoch's start, that the next tile must compute, on a phase of the filter."""
-        first = self._tile * self._n_step_model + (0 if self._model_tail is None else max(self._n_kept, 0))
+        first = self._tile * self._n_step_model + (0 if self._model_tail is None else self._n_kept)
         return first - first % self._resample.up
 
     def _first_needed(self) -> int:
@@ -438,12 +443,10 @@ class FrontEnd:
         self._buffer_first += n
         self._n_buffer = keep
 
-    def _completed(self) -> FeatureWindow | None:
+    def _completed(self) -> FeatureWindow:
+        """The window that ends with the last tile."""
         spec = self.spec
-        n_tiles = spec.n_time // spec.n_time_step
-        if self._n_tiles < n_tiles:
-            return None
-        grid_index = self._tile - n_tiles
+        grid_index = self._tile - spec.n_time // spec.n_time_step
         at = (grid_index * spec.n_time_step) % spec.n_time
         features = self._features[..., at : at + spec.n_time].copy()
         spectrum = self._spectrum[..., at : at + spec.n_time].copy()

@@ -1,0 +1,301 @@
+"""Settings: one frozen dataclass per TOML table, strict keys, the reference generated from the code.
+
+``Config.load(path)`` reads a file; ``reference()`` prints every key with its unit, default and meaning, and is itself a
+valid file that sets every default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import sys
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from models.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = [
+    "Config", "EngineConfig", "ExtractConfig", "LogConfig", "PublishConfig", "SourceConfig", "WindowConfig",
+    "reference",
+]  # fmt: skip
+
+SourceKind = Literal["simulated", "file", "pcm", "device"]
+SampleFormat = Literal["s16le", "s24le", "s32le", "f32le"]
+EngineName = Literal["auto", "tensorrt", "openvino", "onnxruntime"]
+
+
+def _key(default: Any, doc: str) -> Any:  # noqa: ANN401  (a dataclass default of any type)
+    if isinstance(default, list):
+        raise TypeError("use a tuple")
+    return field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceConfig:
+    """Where the samples come from."""
+
+    kind: SourceKind = _key("simulated", "simulated ocean, audio file(s) or folder, raw PCM on stdin, or sound card")
+    path: str = _key("", "file or folder, for kind = file")
+    realtime: bool = _key(False, "pace files as if live; the simulated ocean is always paced unless max_speed")
+    max_speed: bool = _key(False, "simulated ocean: as fast as possible")
+    join: bool = _key(False, "several files as one stream, gaps from the times in their names or side-cars")
+    device: str = _key("", "sound card, for kind = device: part of its name, see 'tonald devices'")
+    fs: int = _key(0, "Hz; needed for pcm without a WAV header and for device; 0: as the source says")
+    channels: tuple[int, ...] = _key((), "which channels, counted from 0; empty: all")
+    n_channels: int = _key(1, "channels of raw PCM, or of the simulated ocean")
+    sample_format: SampleFormat = _key("s16le", "raw PCM only")
+    scenario: str = _key("standard", "simulated ocean: standard, low_snr, two_ships, wide or empty")
+    seed: int = _key(0, "simulated ocean: which one")
+    duration_s: float = _key(0.0, "s; simulated ocean: stop after this long; 0: never")
+
+    def __post_init__(self) -> None:
+        if self.kind == "file" and not self.path:
+            raise ConfigError("source.path is empty: kind = 'file' needs a file or folder")
+        if self.kind == "device" and not self.device:
+            raise ConfigError("source.device is empty: name the sound card, 'tonald devices' lists them")
+        if self.fs < 0:
+            raise ConfigError(f"source.fs = {self.fs} is negative: give the sample rate in Hz")
+        if self.n_channels < 1:
+            raise ConfigError(f"source.n_channels = {self.n_channels} is not positive")
+        if any(c < 0 for c in self.channels):
+            raise ConfigError(f"source.channels = {list(self.channels)}: channels count from 0")
+        if len(set(self.channels)) != len(self.channels):
+            raise ConfigError(f"source.channels = {list(self.channels)} names a channel twice")
+        if self.duration_s < 0:
+            raise ConfigError(f"source.duration_s = {self.duration_s} is negative")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WindowConfig:
+    """The grid."""
+
+    hop_s: float = _key(1.0, "s between windows; a power-of-two fraction or multiple of 1 s that the bundle allows")
+
+    def __post_init__(self) -> None:
+        if not self.hop_s > 0:
+            raise ConfigError(f"window.hop_s = {self.hop_s} is not positive: the time between windows in s, e.g. 1.0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineConfig:
+    """What runs the network."""
+
+    name: EngineName = _key("auto", "auto takes the first that works here and says which")
+    max_batch: int = _key(32, "windows in one call at most")
+    n_threads: int = _key(0, "threads of the engine; 0: as many as there are cores")
+
+    def __post_init__(self) -> None:
+        if self.max_batch < 1:
+            raise ConfigError(f"engine.max_batch = {self.max_batch} is not positive")
+        if self.n_threads < 0:
+            raise ConfigError(f"engine.n_threads = {self.n_threads} is negative: 0 means as many as there are cores")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExtractConfig:
+    """From score map to signature."""
+
+    nominal: Literal["0.86", "0.95", "0.99"] = _key(
+        "0.95", "share of source-free cells that the threshold removes, as calibrated in the bundle"
+    )
+    line_snr_db: float = _key(3.0, "dB; a tonal is reported from this in-bin SNR")
+    n_lines_unknown: int = _key(2, "an ambient window with at least this many tonals is published as 'unknown'")
+
+    def __post_init__(self) -> None:
+        if self.n_lines_unknown < 1:
+            raise ConfigError(f"extract.n_lines_unknown = {self.n_lines_unknown} is not positive")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishConfig:
+    """Who can listen."""
+
+    endpoints: tuple[str, ...] = _key(("tcp://127.0.0.1:5565",), "ZeroMQ endpoints, tcp on loopback or ipc")
+    hwm: int = _key(1000, "messages kept for a slow subscriber before it loses some")
+    wait_subscriber_s: float = _key(0.0, "s to wait for a first subscriber before the first record")
+    masks: bool = _key(True, "send the mask with each signature, as a frame of its own")
+    explain: bool = _key(False, "also publish explain/: CAM and score map of each detection")
+    spectrogram: bool = _key(False, "also publish spectrogram/: the normalised LOFARgram of each window")
+
+    def __post_init__(self) -> None:
+        if self.hwm < 1:
+            raise ConfigError(f"publish.hwm = {self.hwm} is not positive")
+        for e in self.endpoints:
+            if not e.startswith(("tcp://", "ipc://")):
+                raise ConfigError(f"publish.endpoints: {e!r} is neither tcp://HOST:PORT nor ipc://PATH")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogConfig:
+    """What goes to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = _key("info", "least severity written")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """All settings."""
+
+    node: str = _key("tonald", "name of this vessel or machine in every record")
+    bundle: str = _key("", "folder of the bundle; empty: the one shipped, trained on the simulated ocean")
+    state_dir: str = _key("", "the only folder written to (engine cache); empty: nothing is written")
+    source: SourceConfig = field(default_factory=SourceConfig)
+    window: WindowConfig = field(default_factory=WindowConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    extract: ExtractConfig = field(default_factory=ExtractConfig)
+    publish: PublishConfig = field(default_factory=PublishConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.node):
+            raise ConfigError(f"node = {self.node!r}: use 1 to 64 letters, digits, '_', '.' or '-'")
+
+    @classmethod
+    def load(cls, path: Path) -> Config:
+        """Read and check a TOML file.
+
+        Raises
+        ------
+        ConfigError
+            Naming file, line, key and the nearest known key.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise ConfigError(f"{path}: no such file; 'tonald config > {path}' writes one with every key") from None
+        except (OSError, UnicodeDecodeError) as e:
+            raise ConfigError(f"{path}: cannot be read: {e}") from e
+        return cls.parse(text, str(path))
+
+    @classmethod
+    def parse(cls, text: str, name: str = "config") -> Config:
+        """Check TOML text; ``name`` stands for it in messages."""
+        try:
+            values = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as e:
+            raise ConfigError(f"{name}: {e}") from e
+        where = _Where(name, text)
+        return typing.cast("Config", _build(cls, values, (), where))
+
+
+@dataclass(frozen=True)
+class _Where:
+    """Finds the line of a key, for messages."""
+
+    name: str
+    text: str
+
+    def __call__(self, keys: tuple[str, ...]) -> str:
+        table: tuple[str, ...] = ()
+        for n, line in enumerate(self.text.splitlines(), 1):
+            if m := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):
+                table = tuple(k.strip().strip("\"'") for k in m[1].split("."))
+                if table == keys:
+                    return f"{self.name}:{n}"
+            elif m := re.match(r"\s*([A-Za-z0-9_\"'.-]+)\s*=", line):
+                key = tuple(k.strip("\"'") for k in m[1].split("."))
+                if table + key == keys:
+                    return f"{self.name}:{n}"
+        return self.name
+
+
+def _build(cls: type[Any], values: dict[str, Any], at: tuple[str, ...], where: _Where) -> Any:  # noqa: ANN401
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls)}
+    settings = {}
+    for key, value in values.items():
+        path = (*at, key)
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1, 0.5)
+            elsewhere = [p for p in _all_keys() if p[-1] == key]
+            hint = f"; nearest is '{near[0]}'" if near else ""
+            hint = f"; did you mean '{'.'.join(elsewhere[0])}'?" if elsewhere and not near else hint
+            raise ConfigError(f"{where(path)}: unknown key '{'.'.join(path)}'{hint}")
+        settings[key] = _value(hints[key], value, path, where)
+    try:
+        return cls(**settings)
+    except ConfigError as e:
+        bad = re.match(r"([a-z_.]+)", str(e))
+        raise ConfigError(f"{where(tuple(bad[1].split('.')) if bad else at)}: {e}") from e
+
+
+def _value(hint: Any, value: Any, path: tuple[str, ...], where: _Where) -> Any:  # noqa: ANN401
+    name = ".".join(path)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where(path)}: '{name}' is a table: write [{name}]")
+        return _build(typing.cast("type[Any]", hint), value, path, where)
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise ConfigError(f"{where(path)}: {name} = {value!r} is not one of {', '.join(map(repr, get_args(hint)))}")
+        return value
+    if get_origin(hint) is tuple:
+        item = get_args(hint)[0]
+        if not isinstance(value, list) or not all(_is(item, v) for v in value):
+            raise ConfigError(f"{where(path)}: {name} = {value!r} is not a list of {item.__name__}")
+        return tuple(value)
+    if not _is(hint, value):
+        raise ConfigError(f"{where(path)}: {name} = {value!r} is not {_article(hint)}")
+    return hint(value)
+
+
+def _is(hint: type[Any], value: object) -> bool:
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    return isinstance(value, hint) and not (hint is int and isinstance(value, bool))
+
+
+def _article(hint: type[Any]) -> str:
+    return {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}[hint]
+
+
+def _all_keys(cls: type[Any] = Config, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    hints: dict[str, Any] = typing.get_type_hints(cls)
+    keys: list[tuple[str, ...]] = []
+    for f in dataclasses.fields(cls):
+        inner = hints[f.name]
+        keys += _all_keys(inner, (*at, f.name)) if dataclasses.is_dataclass(inner) else [(*at, f.name)]
+    return keys
+
+
+def reference() -> str:
+    """Return every key with meaning and default, as a TOML file that loads."""
+    lines = ["# tonald: every setting with its default. Unknown keys are errors.", ""]
+    for f in dataclasses.fields(Config):
+        if "doc" in f.metadata:
+            lines += _entry(f, Config)
+    for f in dataclasses.fields(Config):
+        if "doc" not in f.metadata:
+            table = typing.get_type_hints(Config)[f.name]
+            lines += ["", f"[{f.name}]", f"# {table.__doc__}"]
+            for g in dataclasses.fields(table):
+                lines += _entry(g, table)
+    return "\n".join(lines) + "\n"
+
+
+def _entry(f: dataclasses.Field[Any], cls: type[Any]) -> list[str]:
+    hint = typing.get_type_hints(cls)[f.name]
+    allowed = " | ".join(map(str, get_args(hint))) if get_origin(hint) is Literal else ""
+    doc = f.metadata["doc"] + (f" ({allowed})" if allowed else "")
+    return [f"# {doc}", f"{f.name} = {_toml(f.default)}"]
+
+
+def _toml(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        case tuple():
+            return "[" + ", ".join(map(_toml, value)) + "]"
+        case int() | float():
+            return repr(value)
+    raise TypeError(f"no TOML for {type(value)}")

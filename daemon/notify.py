@@ -1,0 +1,39 @@
+"""Word to the service manager: the sd_notify datagrams of ``Type=notify`` (systemd's sd_notify(3))."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+__all__ = ["ServiceManager"]
+
+
+class ServiceManager:
+    """Sends states to ``$NOTIFY_SOCKET``; does nothing where no service manager listens."""
+
+    def __init__(self, environ: dict[str, str] | None = None) -> None:
+        env = dict(os.environ) if environ is None else environ
+        address = env.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        usec = env.get("WATCHDOG_USEC", "")
+        mine = env.get("WATCHDOG_PID", "") in ("", str(os.getpid()))
+        self.watchdog_s = int(usec) / 1e6 if usec.isdigit() and mine else None
+        """Interval within which a sign of life is due, s; None: no watchdog."""
+
+    def ready(self, status: str) -> None:
+        """The loop runs and the engine passed its golden test."""
+        self._send(f"READY=1\nSTATUS={status}")
+
+    def alive(self, status: str) -> None:
+        """Sign of life, and a line for ``systemctl status``."""
+        self._send(f"WATCHDOG=1\nSTATUS={status}")
+
+    def stopping(self, status: str) -> None:
+        """The end has begun."""
+        self._send(f"STOPPING=1\nSTATUS={status}")
+
+    def _send(self, text: str) -> None:
+        if not self._address:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as s:
+            s.sendto(text.encode(), self._address)
