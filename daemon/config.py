@@ -261,9 +261,13 @@ def _all_keys(cls: type[Any] = Config, at: tuple[str, ...] = ()) -> list[tuple[s
     hints: dict[str, Any] = typing.get_type_hints(cls)
     keys: list[tuple[str, ...]] = []
     for f in dataclasses.fields(cls):
-        inner = hints[f.name]
-        keys += _all_keys(inner, (*at, f.name)) if dataclasses.is_dataclass(inner) else [(*at, f.name)]
+        inner: type[Any] = hints[f.name]
+        at_key = (*at, f.name)
+        keys += _all_keys(inner, at_key) if f.name in _TABLES else [at_key]
     return keys
+
+
+_TABLES = frozenset(f.name for f in dataclasses.fields(Config) if not f.metadata)
 
 
 def reference() -> str:

@@ -386,23 +386,23 @@ class FrontEnd:
             self._buffer[:, self._n_buffer : self._n_buffer + n] = x[:, start : start + n]
             self._n_buffer += n
             start += n
-            while (window := self._try_tile()) is not False:
-                if window is not None:
-                    yield window
+            while self._buffer_first + self._n_buffer >= self._tile_end():
+                self._do_tile()
+                if self._n_tiles >= self.spec.n_time // self.spec.n_time_step:
+                    yield self._completed()
 
-    def _try_tile(self) -> FeatureWindow | bool | None:
-        """Compute the next tile if its samples are there; False if not, None if no window ends with it."""
-        end = self._tile * self._step + self._resample.n_in(self.spec.n_model_tile)
-        if self._buffer_first + self._n_buffer < end:
-            return False
-        model = self._model_samples(end)
-        n_kept = max(self._n_kept, 0)
-        self._model_tail = model[:, model.shape[1] - n_kept :].copy()
+    def _tile_end(self) -> int:
+        """Source sample behind the last one under the next tile."""
+        return self._tile * self._step + self._resample.n_in(self.spec.n_model_tile)
+
+    def _do_tile(self) -> None:
+        """Compute the columns of the next tile, whose samples are all in the buffer."""
+        model = self._model_samples(self._tile_end())
+        self._model_tail = model[:, model.shape[1] - self._n_kept :].copy()
         self._write_columns(model)
         self._tile += 1
         self._n_tiles += 1
         self._drop_before(self._first_needed())
-        return self._completed()
 
     def _next_out(self) -> int:
         """First model sample, from the epoch's start, that the next tile must compute, on a phase of the filter."""
