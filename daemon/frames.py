@@ -149,6 +149,8 @@ class Window:
     """``(n_planes, n_freq, n_time)``, 0..1."""
     spectrum_db: F32
     """``(n_freq, n_time)``, dB re full scale squared."""
+    background_db: F32
+    """``(n_freq, n_time)``, the background under it, same unit."""
     level_db: float
     """Mean-square level in the band of the front end, dB re full scale squared."""
     audio_digest: str

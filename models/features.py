@@ -9,7 +9,8 @@ For each channel, with ``L/M = fs_model/fs`` in lowest terms:
 3. power ``P[f, t] = 2 |X[f, t]|^2 / (sum w)^2``: a sine of amplitude ``a`` gives ``a^2 / 2`` in its bin;
 4. background ``B[f, t]`` by the two-pass split window along frequency (TPSW): first the mean over ``tpsw_half`` rows to
    either side without the inner ``tpsw_gap``; then cells above ``tpsw_clip`` times that mean are replaced by it and
-   the mean is taken again (Struzinski & Lowe, J. Acoust. Soc. Am. 76(6), 1984, compare such normalisers);
+   the mean is taken again (Struzinski & Lowe, J. Acoust. Soc. Am. 76(6), 1984, compare such normalisers); the clipping
+   biases the mean of exponentially distributed noise power to ``1 - c exp(-c)``, which is divided out;
 5. ``features = clip((10 log10(P / B) - floor_db) / (ceil_db - floor_db), 0, 1)``; rows below ``f_lo_hz`` hold ``fill``.
 
 Time is a sample index. Window ``g`` of an epoch covers source samples ``[g * step, g * step + n_samples)`` with
@@ -274,6 +275,7 @@ class Normaliser:
         self._inner = edge(rows - spec.tpsw_gap), edge(rows + spec.tpsw_gap + 1)
         n_rows = (self._outer[1] - self._outer[0]) - (self._inner[1] - self._inner[0])
         self._weight = (1.0 / np.maximum(n_rows, 1)).astype(np.float64)
+        self._bias = 1.0 - spec.tpsw_clip * math.exp(-spec.tpsw_clip)
         self._spec = spec
 
     def _split_mean(self, power: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -288,16 +290,20 @@ class Normaliser:
         """Two-pass split-window mean of ``power`` ``(..., n_freq)`` along the last axis."""
         p = power.astype(np.float64)
         mean = self._split_mean(p)
-        return self._split_mean(np.where(p > self._spec.tpsw_clip * mean, mean, p))
+        return self._split_mean(np.where(p > self._spec.tpsw_clip * mean, mean, p)) / self._bias
 
-    def __call__(self, power: F32) -> F32:
-        """Features ``(..., n_freq)`` in 0..1 of ``power`` ``(..., n_freq)``."""
+    def scale(self, over_db: F32) -> F32:
+        """Features in 0..1 of the level over background ``over_db`` ``(..., n_freq)``, dB."""
         spec = self._spec
-        over = 10.0 * np.log10((power + POWER_FLOOR) / (self.background(power) + POWER_FLOOR))
-        scaled = np.clip((over - spec.floor_db) / (spec.ceil_db - spec.floor_db), 0.0, 1.0)
+        scaled = (over_db - np.float32(spec.floor_db)) * np.float32(1.0 / (spec.ceil_db - spec.floor_db))
         scaled[..., : spec.row_lo] = spec.fill
-        out: F32 = scaled.astype(np.float32)
+        out: F32 = np.clip(scaled, np.float32(0.0), np.float32(1.0))
         return out
+
+
+def _to_db(power: npt.NDArray[np.floating[Any]]) -> F32:
+    out: F32 = 10.0 * np.log10(power.astype(np.float32) + np.float32(POWER_FLOOR))
+    return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -312,6 +318,8 @@ class FeatureWindow:
     """``(n_channels, n_planes, n_freq, n_time)``, 0..1."""
     spectrum_db: F32
     """``(n_channels, n_freq, n_time)``, dB re full scale squared; a full-scale sine reads -3."""
+    background_db: F32
+    """``(n_channels, n_freq, n_time)``, the background under ``spectrum_db``, same unit."""
     level_db: F32
     """``(n_channels,)``, mean-square level between ``f_lo_hz`` and ``f_hi_hz``, dB re full scale squared."""
 
@@ -354,6 +362,7 @@ class FrontEnd:
         # twice n_time columns, each written at two places: every window is one contiguous slice
         self._features: F32 = np.zeros((n_channels, spec.n_planes, spec.n_freq, 2 * spec.n_time), np.float32)
         self._spectrum: F32 = np.zeros((n_channels, spec.n_freq, 2 * spec.n_time), np.float32)
+        self._background: F32 = np.zeros_like(self._spectrum)
         self.reset()
 
     @property
@@ -430,11 +439,12 @@ class FrontEnd:
         bins = scipy.fft.rfft(frames, axis=2)[..., : spec.n_freq]
         power = (bins.real**2 + bins.imag**2) * self._tone_scale  # (n_channels, n_time_step, n_freq)
         at = (self._tile * spec.n_time_step) % spec.n_time
-        features = self._normalise(power).swapaxes(1, 2)
-        spectrum = (10.0 * np.log10(power + np.float32(POWER_FLOOR))).swapaxes(1, 2)
+        spectrum, background = _to_db(power), _to_db(self._normalise.background(power))
+        features = self._normalise.scale(spectrum - background)
         for k in (at, at + spec.n_time):
-            self._features[:, 0, :, k : k + spec.n_time_step] = features
-            self._spectrum[:, :, k : k + spec.n_time_step] = spectrum
+            self._features[:, 0, :, k : k + spec.n_time_step] = features.swapaxes(1, 2)
+            self._spectrum[:, :, k : k + spec.n_time_step] = spectrum.swapaxes(1, 2)
+            self._background[:, :, k : k + spec.n_time_step] = background.swapaxes(1, 2)
 
     def _drop_before(self, sample: int) -> None:
         n = min(sample - self._buffer_first, self._n_buffer)
@@ -452,11 +462,11 @@ class FrontEnd:
         spectrum = self._spectrum[..., at : at + spec.n_time].copy()
         mean_square = np.power(10.0, spectrum[:, spec.row_lo :] / 10.0, dtype=np.float64).mean(axis=2).sum(axis=1)
         level = 10.0 * np.log10(mean_square / self._enbw_bins + POWER_FLOOR)
-        for a in (features, spectrum):
+        background = self._background[..., at : at + spec.n_time].copy()
+        for a in (features, spectrum, background):
             a.setflags(write=False)
-        return FeatureWindow(
-            grid_index, grid_index * self._step, self._n_samples, features, spectrum, level.astype(np.float32)
-        )
+        first_sample, levels = grid_index * self._step, level.astype(np.float32)
+        return FeatureWindow(grid_index, first_sample, self._n_samples, features, spectrum, background, levels)
 
 
 def windows_of(spec: FeatureSpec, fs: int, x: F32) -> Iterator[FeatureWindow]:
