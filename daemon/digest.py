@@ -8,7 +8,6 @@ of a slot the window still covers. So each sample is hashed about once, although
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,11 +52,14 @@ class AudioDigest:
         self._position = at_sample
         self._slot = -(-at_sample // self._step)
         self._n = 0
-        self._pieces: deque[tuple[int, list[bytes]]] = deque(maxlen=self._n_whole + 1)
-        self._rests: deque[tuple[int, list[bytes]]] = deque(maxlen=2)
+        self._pieces: dict[int, list[bytes]] = {}  # by slot
+        self._rests: dict[int, list[bytes]] = {}
 
     def process(self, x: F32) -> None:
-        """Feed ``x`` ``(n_channels, n)``, the samples that follow."""
+        """Feed ``x`` ``(n_channels, n)``, the samples that follow; forgets windows that ended before this call."""
+        for old in (self._pieces, self._rests):
+            for slot in [s for s in old if s < self._slot - self._n_whole]:
+                del old[slot]
         start = max(0, self._slot * self._step + self._n - self._position)
         self._position += x.shape[1]
         while start < x.shape[1]:
@@ -66,9 +68,9 @@ class AudioDigest:
             self._x[:, before : self._n] = x[:, start : start + n]
             start += n
             if before < self._n_rest <= self._n:
-                self._rests.append((self._slot, [_piece(c[: self._n_rest]) for c in self._x]))
+                self._rests[self._slot] = [_piece(c[: self._n_rest]) for c in self._x]
             if self._n == self._step:
-                self._pieces.append((self._slot, [_piece(c[: self._step]) for c in self._x]))
+                self._pieces[self._slot] = [_piece(c[: self._step]) for c in self._x]
                 self._slot, self._n = self._slot + 1, 0
 
     def of(self, grid_index: int) -> Sequence[str]:
@@ -79,9 +81,9 @@ class AudioDigest:
         LookupError
             If not all of its samples were fed since the last reset.
         """
-        pieces = {slot: p for slot, p in self._pieces if grid_index <= slot < grid_index + self._n_whole}
-        rest = dict(self._rests).get(grid_index + self._n_whole) if self._n_rest else [b""] * self._n_channels
-        if len(pieces) != self._n_whole or rest is None:
+        last = grid_index + self._n_whole
+        rest = self._rests.get(last) if self._n_rest else [b""] * self._n_channels
+        if rest is None or any(slot not in self._pieces for slot in range(grid_index, last)):
             raise LookupError(f"window {grid_index} is not wholly in what was fed since the last reset")
-        ordered = [pieces[s] for s in sorted(pieces)]
-        return [_hash(b"".join([p[c] for p in ordered] + [rest[c]])).hex() for c in range(self._n_channels)]
+        pieces = [self._pieces[slot] for slot in range(grid_index, last)]
+        return [_hash(b"".join([p[c] for p in pieces] + [rest[c]])).hex() for c in range(self._n_channels)]

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from models.explainer import Detection, Verdict
 
 __all__ = [
-    "AudioBlock", "ClockState", "Detection", "Event", "Gap", "Reason", "Signature", "Skipped", "Source", "SourceState",
-    "StreamEnd", "StreamStart", "TonalLine", "Verdict", "Window",
+    "Analysed", "AudioBlock", "ClockState", "Detection", "Event", "Gap", "Reason", "Signature", "Skipped", "Source",
+    "SourceState", "StreamEnd", "StreamStart", "TonalLine", "Verdict", "Window",
 ]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
@@ -189,6 +189,18 @@ class TonalLine:
     """After the window's first sample."""
     t_end_s: float
     drift_hz_per_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Analysed:
+    """The outcome of one window, whether anything was heard or not."""
+
+    window: Window
+    verdict: Verdict
+    lines: tuple[TonalLine, ...]
+    """All lines found, whatever they belong to."""
+    n_signatures: int
+    """How many signatures follow."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,9 +1,10 @@
 r"""Tonal lines of one window, found without a class: the coherent ridges of the LOFARgram.
 
 Per cell the excess over the background is ``e[f, t] = P[f, t] / B[f, t] - 1`` (mean 0 and deviation 1 on noise).
-Averaged over ``N_SMOOTH`` columns, a steady tone stands out of the noise although it is weak in each column. A candidate
-row is a local maximum of the excess averaged over one half of the window (three halves, overlapping, so that a line heard for
-part of the window counts too); its trace follows the strongest of the three rows around it from column to column.
+Averaged over ``N_SMOOTH`` columns, a steady tone stands out of the noise although it is weak in each column. A
+candidate row is a local maximum of the excess averaged over one half of the window (three halves, overlapping, so that
+a line heard for part of the window counts too); its trace follows the strongest of the three rows around it from column
+to column.
 
 Frequency and peak come from a parabola through the logarithms of the three averaged values around the trace (for a Hann
 window its bias stays below 0.05 bins); the signal to noise ratio is the peak's excess, in the bin of one Hann frame.

@@ -1,0 +1,152 @@
+"""THE composition: what happens to an event of a source, from samples to records.
+
+::
+
+    AudioBlock ─► sieve ─► digest ─► front end ─► explainer ─► extractor ─► Analysed, Signature
+                    │                                 ▲
+    Gap ────────────┴─► grid: which slots are due ────┘ slots with a hole: Skipped, with the reason
+
+One ``Pipeline`` serves one source; it has no thread, socket or clock. All channels of a stream go through each stage in
+one call, and all windows that a block completes through the engine in one batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from daemon.digest import AudioDigest
+from daemon.extract import Extractor
+from daemon.frames import (
+    Analysed,
+    AudioBlock,
+    Event,
+    Gap,
+    Signature,
+    Skipped,
+    SourceState,
+    StreamEnd,
+    StreamStart,
+    Window,
+)  # fmt: skip
+from daemon.grid import Grid, Hole, Slot
+from daemon.sieve import Sieve
+from models.errors import ConfigError, SampleRateError
+from models.explainer import Explainer
+from models.features import FeatureSpec, FeatureWindow, FrontEnd
+
+__all__ = ["Pipeline", "Record", "with_hop"]
+
+Record: TypeAlias = StreamStart | Analysed | Skipped | Signature | Gap | StreamEnd | SourceState
+
+
+def with_hop(spec: FeatureSpec, hop_s: float) -> FeatureSpec:
+    """Return ``spec`` with ``hop_s`` between windows; the windows themselves do not change.
+
+    Raises
+    ------
+    ConfigError
+        If the columns of a window are no multiple of that step.
+    """
+    n = round(hop_s / spec.column_s)
+    if n < 1 or abs(n * spec.column_s - hop_s) > 1e-9 or spec.n_time % n:
+        usable = [k * spec.column_s for k in range(1, spec.n_time + 1) if spec.n_time % k == 0]
+        raise ConfigError(f"window.hop_s = {hop_s}: this bundle allows {', '.join(f'{h:g}' for h in usable)} s")
+    return dataclasses.replace(spec, n_time_step=n)
+
+
+class Pipeline:
+    """From the events of one source to records."""
+
+    def __init__(self, spec: FeatureSpec, explainer: Explainer, extractor: Extractor) -> None:
+        self._spec, self._explainer, self._extractor = spec, explainer, extractor
+        self._stream: _Stream | None = None
+
+    def process(self, event: Event) -> Iterator[Record]:
+        """Records that follow from one event, in the order they are to be published."""
+        match event:
+            case StreamStart():
+                yield event
+                try:
+                    self._stream = _Stream(event, self._spec)
+                except SampleRateError as e:
+                    self._stream = None
+                    yield SourceState(event.source, "refused", f"{event.label or event.source}: {e}")
+            case AudioBlock() if self._stream:
+                yield from self._block(self._stream, event)
+            case Gap():
+                yield event
+                if self._stream and event.n_missing is not None:
+                    yield from self._gap(self._stream, event, event.n_missing)
+            case StreamEnd():
+                if self._stream:
+                    yield from self._stream.sieve.finish()
+                    event = self._stream.explain_end(event)
+                self._stream = None
+                yield event
+            case SourceState():
+                yield event
+
+    def _block(self, stream: _Stream, block: AudioBlock) -> Iterator[Record]:
+        x, holes, gaps = stream.sieve.process(block)
+        yield from gaps
+        for channel, hole in holes:
+            stream.grid.add_hole(hole, channel)
+        stream.digest.process(x)
+        windows = {w.grid_index: w for w in stream.front_end.process(x)}
+        due = [slot for slots in stream.grid.due(block.first_sample + block.n_samples) for slot in slots]
+        yield from self._slots(stream, due, windows)
+
+    def _gap(self, stream: _Stream, gap: Gap, n_missing: int) -> Iterator[Record]:
+        end = gap.first_sample + n_missing
+        stream.grid.add_hole(Hole(gap.first_sample, end, "gap"))
+        stream.front_end.reset(end)
+        stream.digest.reset(end)
+        due = [slot for slots in stream.grid.due(end) for slot in slots]
+        yield from self._slots(stream, due, {})
+
+    def _slots(self, stream: _Stream, due: list[Slot], done: dict[int, FeatureWindow]) -> Iterator[Record]:
+        windows = {id(s): stream.window(s, done[s.grid_index]) for s in due if s.reason is None}
+        verdicts = dict(zip(windows, self._explainer.explain([w.features for w in windows.values()]), strict=True))
+        for slot in due:
+            if (window := windows.get(id(slot))) is None:
+                yield stream.skipped(slot)
+                continue
+            signatures, lines = self._extractor.process(window, verdicts[id(slot)])
+            yield Analysed(window, verdicts[id(slot)], lines, len(signatures))
+            yield from signatures
+
+
+class _Stream:
+    """The stages that hold state for one epoch."""
+
+    def __init__(self, start: StreamStart, spec: FeatureSpec) -> None:
+        n_channels = len(start.channels)
+        self.start, self.spec = start, spec
+        self.front_end = FrontEnd(spec, start.fs, n_channels)
+        self.grid = Grid(spec.step(start.fs), spec.n_samples(start.fs), n_channels)
+        self.digest = AudioDigest(self.grid.step, self.grid.n_samples, n_channels)
+        self.sieve = Sieve(start.source, start.epoch, start.fs, n_channels)
+
+    def window(self, slot: Slot, done: FeatureWindow) -> Window:
+        c = slot.channel
+        return Window(
+            self.start.source, self.start.channels[c], self.start.epoch, slot.grid_index, done.first_sample,
+            done.n_samples, self.start.fs, done.features[c], done.spectrum_db[c], done.background_db[c],
+            float(done.level_db[c]), self.digest.of(slot.grid_index)[c],
+        )  # fmt: skip
+
+    def skipped(self, slot: Slot) -> Skipped:
+        assert slot.reason is not None
+        return Skipped(
+            self.start.source, self.start.channels[slot.channel], self.start.epoch, slot.grid_index,
+            slot.grid_index * self.grid.step, self.grid.n_samples, self.start.fs, slot.reason, slot.lost_samples,
+        )  # fmt: skip
+
+    def explain_end(self, end: StreamEnd) -> StreamEnd:
+        """Say so if the stream was too short for one window."""
+        if end.n_samples >= self.grid.n_samples or end.problem:
+            return end
+        has, needs = end.n_samples / self.start.fs, self.grid.n_samples / self.start.fs
+        return dataclasses.replace(end, problem=f"too short: {has:.1f} s, one window needs {needs:.1f} s")
