@@ -1,0 +1,60 @@
+# tonald: one command each. `make help` lists them.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+TONALD := $(BIN)/tonald
+PINS := pyproject.toml constraints.txt
+RUN_STAMP := $(VENV)/.run-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
+DEV_STAMP := $(VENV)/.dev-$(shell cat $(PINS) Makefile | cksum | cut -d' ' -f1)
+
+.PHONY: help run demo test test-all check bench bundle venv system notices clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+run demo: $(RUN_STAMP)  ## install what the daemon needs and show it at work on a simulated ocean (Ctrl-C ends it)
+	@$(TONALD) demo
+
+venv: $(DEV_STAMP)  ## create .venv with all that tests, training and benchmarks need
+
+test: $(DEV_STAMP)  ## all fast tests
+	$(BIN)/python -m pytest
+
+test-all: $(DEV_STAMP)  ## every test that can run here, the slow ones too
+	$(BIN)/python -m pytest -m "not gpu"
+
+check: $(DEV_STAMP)  ## format, lint, types, import directions
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(DEV_STAMP)  ## speed of one explained window, against the peers, in one run
+	$(TONALD) bench window
+
+system:  ## Debian packages for sound cards and for the capture tests (as root)
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends libportaudio2 libasound2-plugins jackd2
+
+notices: $(DEV_STAMP)  ## write THIRD_PARTY_NOTICES.md from what is installed
+	$(BIN)/python docs/third_party_notices.py > THIRD_PARTY_NOTICES.md
+
+clean:  ## remove what these commands made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN_STAMP): | $(BIN)/python
+	@echo "installing tonald and what it needs to run into $(VENV) ..."
+	@$(PIP) install -c constraints.txt -e '.[cpu,audio,view]'
+	@rm -f $(VENV)/.run-*; touch $@
+
+$(DEV_STAMP): | $(BIN)/python
+	@echo "installing tonald and all that its tests need into $(VENV) ..."
+	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@$(PIP) install --no-deps -c constraints.txt -r requirements-peers.txt
+	@rm -f $(VENV)/.dev-* $(VENV)/.run-*; touch $@ $(RUN_STAMP)
