@@ -1,0 +1,100 @@
+"""The house rules that a machine can check."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from daemon.cli import COMMANDS, main
+from models import errors
+from models.errors import TonaldError
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("torch", "sklearn", "matplotlib", "onnx", "onnxscript", "rich", "sounddevice", "soundfile", "openvino")
+VESSEL_SIDE = (
+    "daemon.cli", "daemon.service", "daemon.commands.run", "daemon.commands.listen", "daemon.commands.demo",
+    "daemon.sources.audio_file", "daemon.sources.raw_pcm", "daemon.sources.portaudio", "daemon.sources.simulated",
+    "models.bundle", "models.engines", "models.explainer", "calibration.ocean", "calibration.truth",
+)  # fmt: skip
+
+
+def python(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True, timeout=120
+    ).stdout
+
+
+@pytest.mark.parametrize("module", VESSEL_SIDE)
+def test_vessel_side_imports_without_the_training_half(module: str) -> None:
+    code = f"""
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {HEAVY!r}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+import {module}
+print('ok')"""
+    assert python(code).strip() == "ok"
+
+
+def test_importing_starts_no_thread_and_writes_nothing(tmp_path: Path) -> None:
+    code = (
+        f"import os, threading; os.chdir({str(tmp_path)!r})\n"
+        + "".join(f"import {m}\n" for m in VESSEL_SIDE)
+        + "print(threading.active_count(), os.listdir('.'))"
+    )
+    assert python(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + code).strip() == "1 []"
+
+
+def test_no_other_distribution_provides_our_import_names() -> None:
+    import importlib.metadata
+
+    owners = importlib.metadata.packages_distributions()
+    for name in ("daemon", "models", "calibration"):
+        assert set(owners.get(name, [])) <= {"tonald"}
+
+
+def test_every_command_has_its_module_and_help() -> None:
+    for name in COMMANDS:
+        assert (ROOT / "daemon" / "commands" / f"{name}.py").exists(), name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([name, "--help"])
+    assert stop.value.code == 0
+    assert f"usage: tonald {name}" in capsys.readouterr().out
+
+
+def test_exception_tree_is_drawn_whole_in_its_docstring() -> None:
+    for name in errors.__all__:
+        error = getattr(errors, name)
+        assert issubclass(error, TonaldError)
+        assert f"{name} " in (errors.__doc__ or "")
+        assert f"{error.exit_code} " in (errors.__doc__ or "")
+
+
+def test_install_notes_name_every_exit_code() -> None:
+    text = (ROOT / "docs" / "install.md").read_text()
+    for name in errors.__all__:
+        assert f"| {getattr(errors, name).exit_code} |" in text, name
+
+
+def test_no_print_outside_the_commands() -> None:
+    for path in [*ROOT.glob("daemon/*.py"), *ROOT.glob("daemon/s*/*.py"), *ROOT.glob("models/**/*.py")]:
+        assert "print(" not in path.read_text(), path
+
+
+def test_unit_file_is_accepted_without_a_word(tmp_path: Path) -> None:
+    import shutil
+
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    text = (ROOT / "systemd" / "tonald.service").read_text().replace("/opt/tonald/bin/tonald", "/bin/true")
+    unit = tmp_path / "tonald.service"
+    unit.write_text(text)
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")

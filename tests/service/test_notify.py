@@ -1,0 +1,39 @@
+"""Word to the service manager over a real NOTIFY_SOCKET."""
+
+import os
+import socket
+from pathlib import Path
+
+from daemon.notify import ServiceManager
+
+
+def test_states_arrive_in_order_on_a_real_socket(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind(str(tmp_path / "n"))
+        s.settimeout(5)
+        manager = ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "n"), "WATCHDOG_USEC": "2000000"})
+        manager.ready("up")
+        manager.alive("12 windows")
+        manager.stopping("bye")
+        got = [s.recv(200).decode() for _ in range(3)]
+    assert got == ["READY=1\nSTATUS=up", "WATCHDOG=1\nSTATUS=12 windows", "STOPPING=1\nSTATUS=bye"]
+    assert manager.watchdog_s == 2.0
+
+
+def test_abstract_socket_is_reached() -> None:
+    name = f"tonald-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind("\0" + name)
+        s.settimeout(5)
+        ServiceManager({"NOTIFY_SOCKET": "@" + name}).ready("up")
+        assert s.recv(100).startswith(b"READY=1")
+
+
+def test_without_a_manager_nothing_is_sent_and_nothing_fails() -> None:
+    manager = ServiceManager({})
+    manager.ready("up")
+    assert manager.watchdog_s is None
+
+
+def test_watchdog_meant_for_another_process_is_not_ours() -> None:
+    assert ServiceManager({"WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"}).watchdog_s is None
