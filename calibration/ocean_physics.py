@@ -91,7 +91,7 @@ def jomopans_echo(f_hz: F64, v_kn: float, v_cruise_kn: float, length_m: float, d
 
 
 def lloyd_mirror(f_hz: F64, r_m: F64, z_source_m: float, z_receiver_m: float, reflection: float) -> F64:
-    """Power gain of the direct path plus the surface-reflected one: Lloyd's mirror (Jensen et al., Comp. Ocean Acoustics).
+    """Power gain of direct plus surface-reflected path: Lloyd's mirror (Jensen et al., Comp. Ocean Acoustics).
 
     ``|exp(i k R1)/R1 - g exp(i k R2)/R2|^2`` with ``R1,2 = sqrt(r^2 + (zr -+ zs)^2)`` and ``k = 2 pi f / c``.
 
@@ -227,7 +227,7 @@ class ShapedNoise:
     @staticmethod
     def frequencies_hz(fs: int) -> F64:
         """Frequencies at which ``density`` is asked, Hz."""
-        out: F64 = np.fft.rfftfreq(2 * CHUNK_S * fs, 1.0 / fs)
+        out: F64 = np.arange(CHUNK_S * fs + 1) / (2.0 * CHUNK_S)
         return out
 
     def _frame(self, j: int) -> F64:
@@ -237,7 +237,8 @@ class ShapedNoise:
         rng = rng_of(self._seed_name, *self._key, j)
         scale = np.sqrt(self._density(j) * (self._fs * n / 4.0))
         z = rng.standard_normal((2, scale.size))
-        frame = np.asarray(scipy.fft.irfft((z[0] + 1j * z[1]) * scale, n), np.float64) * _sine_window(n)
+        shaped: F64 = np.asarray(scipy.fft.irfft((z[0] + 1j * z[1]) * scale, n), np.float64)
+        frame: F64 = shaped * _sine_window(n)
         self._kept = (j, frame)
         return frame
 

@@ -68,19 +68,20 @@ class Encounter:
         rng = rng_of(seed_name, _SCENE)
         self._grid = np.linspace(0.0, duration_s, int(np.ceil(duration_s / _GRID_S)) + 1)
         self._grid.setflags(write=False)
-        self._vessels = [Vessel(scenario, ship, rng, duration_s) for ship in self._ships(rng)]
-        self.labels = tuple(v.ship.label for v in self._vessels)
+        self.vessels = tuple(Vessel(scenario, ship, rng, duration_s) for ship in self._ships(rng))
+        """Ships on their way: that of the label first."""
+        self.labels = tuple(v.ship.label for v in self.vessels)
         """Classes that sound: of the label, and of the second ship if the scenario has one."""
         self._families: list[Family] = []
         self._tracks: list[LineTrack] = []
-        for i, vessel in enumerate(self._vessels):
+        for i, vessel in enumerate(self.vessels):
             self._add_lines_of(vessel, rng, 0.0 if i == 0 else scenario.second_ship_db or 0.0)
         self._add_foreign_lines(rng)
         self.hum_amplitudes = [self._add_hum(f, snr, over_all=hum_over_all) for f, snr, _ in sea.hum]
         events = rng_of(seed_name, _EVENTS)
         self._calls = [(c, self._call_amplitude(c.f_from_hz, c.snr_db)) for c in draw_calls(events, duration_s)]
         self._clicks = draw_clicks(events, duration_s)
-        self._noise = [self._noise_of(i) for i in range(len(self._vessels))]
+        self._noise = [self._noise_of(i) for i in range(len(self.vessels))]
         f = np.arange(0.5, sea.fs / 2)
         self._rms = float(np.sqrt(self.density(f, np.full(1, duration_s / 2)).sum()))
 
@@ -93,7 +94,7 @@ class Encounter:
         """One-sided density of all noise as recorded, µPa²/Hz, broadcast of ``f_hz`` and ``t_s``."""
         f = np.asarray(f_hz, np.float64)
         total = self._sea.density(f) + np.zeros(np.broadcast_shapes(f.shape, t_s.shape))
-        for vessel in self._vessels:
+        for vessel in self.vessels:
             total = total + self._sea.response(f) * vessel.received(f, t_s, self._sea.depth_m)
         return total
 
@@ -103,7 +104,7 @@ class Encounter:
         first = k * n
         t = (first + np.arange(n)) / self._fs
         x = np.zeros(n)
-        for vessel, noise in zip(self._vessels, self._noise, strict=True):
+        for vessel, noise in zip(self.vessels, self._noise, strict=True):
             x += noise.chunk(k) * vessel.envelope(t)
         for family in self._families:
             x += family.render(t, self._grid)
@@ -123,7 +124,7 @@ class Encounter:
         return ships
 
     def _noise_of(self, i: int) -> ShapedNoise:
-        vessel = self._vessels[i]
+        vessel = self.vessels[i]
         f = ShapedNoise.frequencies_hz(self._fs)
         at_1m = self._sea.response(f) * vessel.source_level(f)
 

@@ -77,7 +77,7 @@ class Vessel:
         self._v = v_kn, float(rng.uniform(*ship.length_m))
         self.z_m = float(rng.uniform(3.0, 8.0))
         self.passage = Passage(
-            cpa_m=float(np.exp(rng.uniform(np.log(400.0), np.log(3000.0)))),
+            cpa_m=float(np.exp(rng.uniform(np.log(150.0), np.log(3000.0)))),
             leg_m=float(rng.uniform(500.0, 1500.0)),
             v_m_s=v_kn * _M_S_PER_KNOT,
             phase=float(rng.uniform(0.0, 2.0 * np.pi)),

@@ -184,7 +184,7 @@ def _band(lines: list[tuple[F64, Mask]], spec: FeatureSpec, half: float) -> Mask
 def truth_masks(truth: Truth, spec: FeatureSpec, fs: int, window_first_sample: int, label: str) -> TruthMasks:
     """Masks of the window that starts at ``window_first_sample`` (source samples), as seen by ``label``.
 
-    Lines are read at the centre of each column. Without lines of ``label`` (``ambient``) ``tone`` and ``guard`` are empty.
+    Lines are read at the centre of each column. ``tone`` and ``guard`` are empty for a label without lines.
 
     Parameters
     ----------
