@@ -7,10 +7,13 @@ import numpy.typing as npt
 
 from calibration.ocean_physics import CHUNK_S, ShapedNoise, rng_of, wenz
 from calibration.scenarios import Scenario
+from models.errors import SampleRateError
 
 __all__ = ["Hydrophone"]
 
 F64 = npt.NDArray[np.float64]
+
+_FS_LO, _FS_HI = 2000, 192_000
 
 
 class Hydrophone:
@@ -21,10 +24,17 @@ class Hydrophone:
     scenario : Scenario
     seed_name : str
     fs : int
-        Hz.
+        2000 to 192000 Hz.
+
+    Raises
+    ------
+    SampleRateError
+        If ``fs`` is out of range.
     """
 
     def __init__(self, scenario: Scenario, seed_name: str, fs: int) -> None:
+        if not _FS_LO <= fs <= _FS_HI:
+            raise SampleRateError(f"the simulated ocean cannot be sampled at {fs} Hz: choose {_FS_LO}..{_FS_HI} Hz")
         rng = rng_of(seed_name, 0)
         self.fs = fs
         self.wind_kn = float(rng.uniform(*scenario.wind_kn))

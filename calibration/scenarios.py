@@ -11,16 +11,19 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from models.errors import UsageError
 
-__all__ = ["AMBIENT", "SCENARIOS", "Line", "Scenario", "VesselClass", "scenario_named"]
+__all__ = ["AMBIENT", "SCENARIOS", "Line", "Scenario", "SeedSpace", "VesselClass", "scenario_named"]
 
 F64 = npt.NDArray[np.float64]
+
+SeedSpace: TypeAlias = Literal["train", "calibrate", "test", "demo"]
+"""What a recording is for; each space has noise of its own."""
 
 #: Label of recordings without a vessel.
 AMBIENT = "ambient"
@@ -103,6 +106,18 @@ class Scenario:
                 return c
         known = ", ".join((*self.labels, AMBIENT))
         raise UsageError(f"scenario '{self.name}' has no label '{label}': one of {known}")
+
+    def seed_name(self, space: SeedSpace, index: int, what: str) -> str:
+        """Words that seed recording or stream ``what``; another version, space or index shares no noise.
+
+        Raises
+        ------
+        UsageError
+            If ``index`` is negative.
+        """
+        if index < 0:
+            raise UsageError(f"index {index} of a simulated recording is negative")
+        return f"{self.name}/v{self.version}/{space}/{index}/{what}"
 
     def canonical_lines(self, label: str) -> F64:
         """Nominal line frequencies of ``label``, Hz, ascending, shape ``(n_lines,)``; none for ``ambient``."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from typing import get_args
 
 import numpy as np
@@ -41,6 +42,22 @@ def test_scenarios_are_as_hard_as_promised() -> None:
     assert (STANDARD.shaft_spread, STANDARD.machinery_spread) == (0.025, 0.003)
     assert (SCENARIOS["wide"].shaft_spread, SCENARIOS["wide"].machinery_spread) == (0.15, 0.06)
     assert SCENARIOS["two_ships"].second_ship_db == -2.0
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "digest"),
+    [
+        ("standard", 1, "a0fdecbad40ba0e2"),
+        ("low_snr", 1, "e289060b16d6b58d"),
+        ("two_ships", 1, "ff7658c74ebaf1d3"),
+        ("wide", 1, "4caa91981b6af168"),
+        ("empty", 1, "93656baf0315128a"),
+    ],
+)
+def test_scenario_is_frozen_a_change_asks_for_a_new_version(name: str, version: int, digest: str) -> None:
+    scenario = SCENARIOS[name]
+    assert scenario.version == version
+    assert hashlib.sha256(repr(scenario).encode()).hexdigest()[:16] == digest
 
 
 @pytest.mark.parametrize("label", STANDARD.labels)
