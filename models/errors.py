@@ -12,7 +12,8 @@
     ├── BundleError               79  a bundle is damaged, unknown or does not fit
     ├── EngineError               80  no engine works here, or it misses the golden outputs
     │   └── EngineUnavailable     80  the runtime library or its hardware is absent
-    └── PublishError              71  an endpoint cannot be bound, or the publisher died
+    ├── PublishError              71  an endpoint cannot be bound, or the publisher died
+    └── WireError                 76  a message does not keep to the wire contract
 
 Each message says what was wrong, where, and what to do. The exit code is what a service manager sees.
 """
@@ -33,6 +34,7 @@ __all__ = [
     "SampleRateError",
     "TonaldError",
     "UsageError",
+    "WireError",
 ]
 
 
@@ -96,3 +98,9 @@ class PublishError(TonaldError):
     """An endpoint cannot be bound, or the publisher died."""
 
     exit_code = 71
+
+
+class WireError(TonaldError):
+    """A message does not keep to the wire contract (docs/wire)."""
+
+    exit_code = 76

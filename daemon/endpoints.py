@@ -1,0 +1,122 @@
+"""Where the publisher may be reached: loopback tcp or an ipc socket, and nothing that is open to the network."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import re
+import socket as sockets
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import zmq
+
+from models.errors import ConfigError, PublishError
+
+__all__ = ["Endpoint"]
+
+MAX_IPC_PATH = 107
+"""Bytes of a socket's path, by the kernel's sockaddr_un."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A checked endpoint."""
+
+    text: str
+    """As configured."""
+    address: str
+    """As ZeroMQ binds it."""
+    path: Path | None = None
+    """Of an ipc socket."""
+    is_ipv6: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Endpoint:
+        """Check an endpoint.
+
+        Raises
+        ------
+        ConfigError
+            If it is malformed, or a tcp address other than loopback.
+        """
+        if match := re.fullmatch(r"tcp://(?:\[([^\]]+)\]|([^:/\s]+)):(\d{1,5}|\*)", text):
+            return cls._tcp(text, match[1] or match[2], match[3])
+        if text.startswith("ipc://"):
+            return cls._ipc(text, text.removeprefix("ipc://"))
+        raise ConfigError(f"endpoint {text!r} is neither tcp://127.0.0.1:PORT nor ipc:///PATH")
+
+    @classmethod
+    def _tcp(cls, text: str, host: str, port: str) -> Endpoint:
+        try:
+            ip = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+        except ValueError:
+            ip = None
+        if ip is None or not ip.is_loopback:
+            raise ConfigError(
+                f"endpoint {text!r} is open to the network, and records are not encrypted yet: bind "
+                f"tcp://127.0.0.1:{port} or ipc:///PATH and carry it over a tunnel, e.g. ssh -L"
+            )
+        if port != "*" and int(port) > 65535:
+            raise ConfigError(f"endpoint {text!r}: port {port} exceeds 65535")
+        is_ipv6 = ip.version == 6
+        return cls(text, f"tcp://[{ip}]:{port}" if is_ipv6 else f"tcp://{ip}:{port}", is_ipv6=is_ipv6)
+
+    @classmethod
+    def _ipc(cls, text: str, name: str) -> Endpoint:
+        if not name or name.startswith("@") or "\0" in name:
+            raise ConfigError(f"endpoint {text!r} names no file: write ipc:///run/tonald/out")
+        if len(name.encode()) > MAX_IPC_PATH:
+            raise ConfigError(f"endpoint {text!r}: the path exceeds {MAX_IPC_PATH} bytes, the kernel's limit")
+        return cls(text, f"ipc://{name}", Path(name))
+
+    def bind(self, socket: zmq.Socket[bytes]) -> str:
+        """Bind; return the endpoint with its port filled in.
+
+        Raises
+        ------
+        PublishError
+            If it is in use or not allowed; says what to do.
+        """
+        if self.path is not None:
+            self._clear(self.path)
+        try:
+            socket.bind(self.address)
+        except zmq.ZMQError as e:
+            raise PublishError(f"cannot publish on {self.text}: {_advice(e)}") from e
+        return str(socket.getsockopt_string(zmq.LAST_ENDPOINT)).rstrip("\0")
+
+    def _clear(self, path: Path) -> None:
+        """Remove the socket that a daemon left behind; ZeroMQ itself would also take over one that is in use."""
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            if not path.parent.is_dir():
+                raise PublishError(f"cannot publish on {self.text}: folder {path.parent} does not exist") from None
+            return
+        except OSError as e:
+            raise PublishError(f"cannot publish on {self.text}: {e.strerror}") from e
+        if not stat.S_ISSOCK(mode):
+            raise PublishError(f"cannot publish on {self.text}: {path} exists and is no socket; choose another name")
+        try:
+            with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as probe:
+                probe.settimeout(1.0)
+                probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except OSError as e:
+            raise PublishError(f"cannot publish on {self.text}: {e.strerror or e}") from e
+        else:
+            raise PublishError(f"cannot publish on {self.text}: in use by a running daemon; stop it or choose another")
+
+
+def _advice(error: zmq.ZMQError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "in use by another program; stop it or choose another port"
+        case errno.EACCES:
+            return "not allowed; choose a port above 1023 or a folder you may write to"
+        case errno.EADDRNOTAVAIL | errno.ENODEV:
+            return "this machine has no such address"
+    return str(error)

@@ -1,0 +1,320 @@
+"""From the pipeline's records to messages: which topic, which fields, which arrays.
+
+``Recorder.process`` is a stage like the others: no thread, socket or clock. It remembers what a stream's start said
+(rate, channel names, anchor of time) and how many samples each channel lost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from daemon.clock import SampleClock
+from daemon.frames import (
+    Analysed,
+    ClockState,
+    Gap,
+    Signature,
+    Skipped,
+    SourceState,
+    StreamEnd,
+    StreamStart,
+    TonalLine,
+    Window,
+)
+from daemon.wire import Array, Identity, Message, common, topic_of
+from models.features import FeatureSpec
+
+if TYPE_CHECKING:
+    from daemon.pipeline import Record
+
+__all__ = ["Recorder", "info_message"]
+
+NS_PER_S = 1_000_000_000
+
+
+def info_message(
+    identity: Identity,
+    spec: FeatureSpec,
+    *,
+    version: str,
+    labels: Sequence[str],
+    engine: str,
+    precision: str,
+    device: str,
+    endpoints: Sequence[str],
+) -> Message:
+    """What this daemon is, for ``info/``; the publisher sends it again to every new subscriber."""
+    body = {
+        **common(identity, "info"),
+        "version": version,
+        "labels": list(labels),
+        "engine": {"name": engine, "precision": precision, "device": device},
+        "features": spec.to_dict(),
+        "endpoints": list(endpoints),
+    }
+    return Message(topic_of("info"), body)
+
+
+@dataclass(slots=True)
+class _Channel:
+    """Running counts of one channel."""
+
+    lost_samples: int = 0
+    n_gaps: int = 0
+    told: bool = True
+    """Whether status/ has said so."""
+
+
+@dataclass(slots=True)
+class _Stream:
+    """What is known of a source."""
+
+    start: StreamStart
+    clock: SampleClock
+    refused: str = ""
+    channels: dict[str, _Channel] = field(default_factory=dict)
+
+
+class Recorder:
+    """Turns each record into the messages that tell it.
+
+    Parameters
+    ----------
+    identity : Identity
+    spec : FeatureSpec
+        Gives arrays their axes.
+    labels : sequence of str
+        Of the bundle, in the order of ``Verdict.probabilities``.
+    masks, explain, spectrogram : bool
+        Whether masks go with signatures; whether explain/ and spectrogram/ are sent at all.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        spec: FeatureSpec,
+        labels: Sequence[str],
+        *,
+        masks: bool = True,
+        explain: bool = False,
+        spectrogram: bool = False,
+    ) -> None:
+        self._identity, self._spec, self._labels = identity, spec, tuple(labels)
+        self._masks, self._explain, self._spectrogram = masks, explain, spectrogram
+        self._streams: dict[str, _Stream] = {}
+
+    def process(self, record: Record) -> Iterator[Message]:
+        """Messages that tell one record, in the order they are to be published.
+
+        Raises
+        ------
+        WireError
+            If a channel or label cannot be part of a topic.
+        """
+        match record:
+            case StreamStart():
+                yield from self._start(record)
+            case Analysed():
+                yield self._analysed(record)
+                if self._spectrogram:
+                    yield self._features(record.window)
+                yield from self._news(record.window)
+            case Skipped():
+                yield self._skipped(record)
+                yield from self._news(record)
+            case Signature():
+                yield self._signature(record)
+                if self._explain:
+                    yield self._explained(record)
+            case Gap():
+                yield from self._gap(record)
+            case StreamEnd():
+                yield from self._end(record)
+            case SourceState():
+                yield from self._state(record)
+
+    # streams
+
+    def _start(self, start: StreamStart) -> Iterator[Message]:
+        old = self._streams.get(start.source)
+        channels = old.channels if old else {}
+        for name in start.channels:
+            channels.setdefault(name, _Channel())
+        self._streams[start.source] = _Stream(start, SampleClock.of(start), channels=channels)
+        yield from self._statuses(start.source, "running")
+
+    def _end(self, end: StreamEnd) -> Iterator[Message]:
+        stream = self._streams.get(end.source)
+        detail = end.problem or (stream.refused if stream else "")
+        yield from self._statuses(end.source, "ended", detail=detail, n_samples=end.n_samples, final=end.final)
+
+    def _state(self, state: SourceState) -> Iterator[Message]:
+        stream = self._streams.get(state.source)
+        if stream and state.state == "refused":
+            stream.refused = state.detail
+        yield from self._statuses(state.source, state.state, detail=state.detail, n_retries=state.n_retries)
+
+    def _news(self, slot: Window | Skipped) -> Iterator[Message]:
+        """status/ once more if the channel lost samples since the last one."""
+        stream = self._streams[slot.source]
+        if not stream.channels[slot.channel].told:
+            yield self._status(slot.source, slot.channel, "running")
+
+    def _statuses(self, source: str, state: str, **more: Any) -> Iterator[Message]:  # noqa: ANN401  (see _status)
+        stream = self._streams.get(source)
+        for channel in stream.start.channels if stream else (None,):
+            yield self._status(source, channel, state, **more)
+
+    def _status(
+        self,
+        source: str,
+        channel: str | None,
+        state: str,
+        *,
+        detail: str = "",
+        n_retries: int = 0,
+        n_samples: int | None = None,
+        final: bool = False,
+    ) -> Message:
+        stream = self._streams.get(source)
+        start = stream.start if stream else None
+        counts = stream.channels[channel] if stream and channel is not None else _Channel()
+        counts.told = True
+        body = {
+            **common(
+                self._identity, "status", epoch=start.epoch if start else None, first_sample=0 if start else None,
+                n_samples=n_samples, t_first_sample_ns=start.t_first_sample_ns if start else None,
+                clock=start.clock if start else None,
+            ),
+            "source": _text(source), "channel": channel, "fs": start.fs if start else None,
+            "state": state, "label": _text(start.label) if start else "", "detail": _text(detail),
+            "n_retries": n_retries, "lost_samples_total": counts.lost_samples, "n_gaps": counts.n_gaps, "final": final,
+        }  # fmt: skip
+        return Message(topic_of("status", channel or _topic_safe(source)), body)
+
+    # windows
+
+    def _slot(self, slot: Window | Skipped, family: str, digest: str | None, lost: int) -> dict[str, Any]:
+        stream = self._streams[slot.source]
+        return {
+            **common(
+                self._identity, family, epoch=slot.epoch, first_sample=slot.first_sample, n_samples=slot.n_samples,
+                t_first_sample_ns=stream.clock.utc_ns(slot.epoch, slot.first_sample), audio_digest=digest,
+                lost_samples=lost, clock=stream.start.clock,
+            ),
+            "source": _text(slot.source), "channel": slot.channel, "fs": slot.fs, "grid_index": slot.grid_index,
+        }  # fmt: skip
+
+    def _analysed(self, record: Analysed) -> Message:
+        window, verdict = record.window, record.verdict
+        body = {
+            **self._slot(window, "window", window.audio_digest, 0),
+            "analysed": True, "reason": None,
+            "detections": [{"label": d.label, "probability": _number(d.probability)} for d in verdict.detections],
+            "is_ambient": bool(verdict.is_ambient), "unknown": bool(verdict.unknown),
+            "probabilities": dict(zip(self._labels, map(_number, verdict.probabilities.tolist()), strict=True)),
+            "nearest": verdict.nearest or None, "distance": _number(verdict.distance),
+            "level_db_re_fs": _number(window.level_db),
+            "n_lines": len(record.lines), "n_signatures": record.n_signatures,
+        }  # fmt: skip
+        return Message(topic_of("window", window.channel), body)
+
+    def _skipped(self, skipped: Skipped) -> Message:
+        body = {
+            **self._slot(skipped, "window", None, skipped.lost_samples),
+            "analysed": False, "reason": skipped.reason, "detections": [], "is_ambient": None, "unknown": None,
+            "probabilities": {}, "nearest": None, "distance": None, "level_db_re_fs": None,
+            "n_lines": 0, "n_signatures": 0,
+        }  # fmt: skip
+        return Message(topic_of("window", skipped.channel), body)
+
+    def _signature(self, signature: Signature) -> Message:
+        window, verdict = signature.window, signature.verdict
+        body = {
+            **self._slot(window, "signature", window.audio_digest, 0),
+            "label": signature.label, "probability": _number(signature.probability),
+            "is_ambient": bool(verdict.is_ambient), "unknown": bool(verdict.unknown),
+            "nearest": verdict.nearest or None, "distance": _number(verdict.distance),
+            "level_db_re_fs": _number(window.level_db),
+            "n_lines": len(signature.lines), "lines": [_line(line) for line in signature.lines],
+            "mask_cells": int(np.count_nonzero(signature.mask)), **self._axes(window), "journal_seq": None,
+        }  # fmt: skip
+        arrays = (("mask", signature.mask.astype(np.uint8)),) if self._masks else ()
+        return Message(topic_of("signature", window.channel, signature.label), body, arrays)
+
+    def _explained(self, signature: Signature) -> Message:
+        window, verdict = signature.window, signature.verdict
+        body = {
+            **self._slot(window, "explain", window.audio_digest, 0),
+            "label": signature.label, **self._axes(window),
+        }  # fmt: skip
+        maps = {"cam": verdict.cam, "mix": verdict.mix}
+        arrays: list[tuple[str, Array]] = [(name, a.astype(np.float32)) for name, a in maps.items() if a is not None]
+        arrays.append(("mask", signature.mask.astype(np.uint8)))
+        return Message(topic_of("explain", window.channel), body, tuple(arrays))
+
+    def _features(self, window: Window) -> Message:
+        body = {**self._slot(window, "spectrogram", window.audio_digest, 0), **self._axes(window)}
+        return Message(topic_of("spectrogram", window.channel), body, (("features", window.features),))
+
+    def _axes(self, window: Window) -> dict[str, float]:
+        t_column_0_s = float(self._spec.column_centres(window.fs)[0]) / window.fs
+        return {"bin_hz": self._spec.bin_hz, "column_s": self._spec.column_s, "t_column_0_s": t_column_0_s}
+
+    # gaps
+
+    def _gap(self, gap: Gap) -> Iterator[Message]:
+        stream = self._streams.get(gap.source)
+        if stream is None:
+            yield self._gap_of(gap, None, None)
+            return
+        names = stream.start.channels
+        for channel in names if gap.channel is None else (names[gap.channel],):
+            counts = stream.channels[channel]
+            estimate = round(gap.duration_ns * stream.start.fs / NS_PER_S)
+            counts.lost_samples += estimate if gap.n_missing is None else gap.n_missing
+            counts.n_gaps += 1
+            counts.told = False
+            yield self._gap_of(gap, channel, stream)
+
+    def _gap_of(self, gap: Gap, channel: str | None, stream: _Stream | None) -> Message:
+        body = {
+            **common(
+                self._identity, "gap", epoch=gap.epoch, first_sample=gap.first_sample, n_samples=gap.n_missing,
+                t_first_sample_ns=stream.clock.utc_ns(gap.epoch, gap.first_sample) if stream else None,
+                lost_samples=gap.n_missing, clock=stream.start.clock if stream else ClockState(),
+            ),
+            "source": _text(gap.source), "channel": channel, "fs": stream.start.fs if stream else None,
+            "reason": _text(gap.reason), "duration_ns": gap.duration_ns, "err_ns": gap.err_ns, "journal_seq": None,
+        }  # fmt: skip
+        return Message(topic_of("gap", channel or _topic_safe(gap.source)), body)
+
+
+def _line(line: TonalLine) -> dict[str, float | None]:
+    return {
+        "freq_hz": float(line.freq_hz), "freq_err_hz": float(line.freq_err_hz),
+        "bandwidth_hz": float(line.bandwidth_hz), "snr_db": float(line.snr_db),
+        "level_db_re_fs": _number(line.level_db), "t_start_s": float(line.t_start_s),
+        "t_end_s": float(line.t_end_s), "drift_hz_per_s": float(line.drift_hz_per_s),
+    }  # fmt: skip
+
+
+def _number(x: float) -> float | None:
+    """What is not finite is not known."""
+    return float(x) if math.isfinite(x) else None
+
+
+def _text(text: str) -> str:
+    """File names may hold bytes that are no UTF-8; they go out as question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _topic_safe(source: str) -> str:
+    """Stand-in for the channel's name while a source has not named its channels."""
+    kept = "".join(c if c.isprintable() and c != "/" else "_" for c in _text(source))
+    return kept[:64] or "_"

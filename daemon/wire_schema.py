@@ -1,0 +1,280 @@
+"""The fields of every kind of record, written once: ``decode`` checks by them, docs/wire is generated from them.
+
+A field that is null says "not known" or "does not apply here". Fields are only ever added: a reader takes what it knows
+and passes over the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from models.errors import WireError
+
+__all__ = ["ARRAY", "COMMON", "DTYPES", "FAMILIES", "VERSION", "Field", "check", "json_schema"]
+
+VERSION = 1
+"""Grows only when a field changes its meaning or goes."""
+
+DTYPES = ("|u1", "|b1", "<i2", "<i4", "<i8", "<f4", "<f8")
+"""Element types that may cross the wire, in numpy's spelling."""
+
+Kind: TypeAlias = Literal["str", "bool", "int", "number", "map", "list"]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field: its type, its meaning, and what is inside if it is a map or a list."""
+
+    kind: Kind
+    doc: str
+    null: bool = False
+    fields: Mapping[str, Field] | None = None
+    """Of a map with fixed keys."""
+    of: Field | None = None
+    """Of a list, its elements; of a map with free keys, its values; None: anything."""
+    least: int | None = None
+    one_of: tuple[str, ...] = ()
+
+
+def _int(doc: str, *, null: bool = False, least: int | None = 0) -> Field:
+    return Field("int", doc, null, least=least)
+
+
+def _num(doc: str, *, null: bool = False) -> Field:
+    return Field("number", doc, null)
+
+
+def _str(doc: str, *, null: bool = False, one_of: tuple[str, ...] = ()) -> Field:
+    return Field("str", doc, null, one_of=one_of)
+
+
+ARRAY: dict[str, Field] = {
+    "name": _str("what it holds"),
+    "dtype": _str("element type: kind and bytes, little-endian", one_of=DTYPES),
+    "shape": Field("list", "elements along each axis, C order (last axis fastest)", of=_int("elements")),
+}
+
+CLOCK: dict[str, Field] = {
+    "source": _str("where UTC comes from", one_of=("file", "system", "none")),
+    "synced": Field("bool", "whether the system clock is disciplined", null=True),
+    "est_error_ns": _int("estimated error of UTC, ns", null=True),
+    "fs_measured": _num("sample rate against the clock, Hz", null=True),
+}
+
+LINE: dict[str, Field] = {
+    "freq_hz": _num("frequency, Hz"),
+    "freq_err_hz": _num("standard error of freq_hz, Hz"),
+    "bandwidth_hz": _num("bandwidth, Hz"),
+    "snr_db": _num("in-bin signal to noise ratio, mean over its duration, dB"),
+    "level_db_re_fs": _num("level of the line, dB re full scale squared", null=True),
+    "t_start_s": _num("first heard, s after the window's first sample"),
+    "t_end_s": _num("last heard, s after the window's first sample"),
+    "drift_hz_per_s": _num("change of frequency, Hz/s"),
+}
+
+DETECTION: dict[str, Field] = {
+    "label": _str("class of the bundle"),
+    "probability": _num("of the class, 0..1", null=True),
+}
+
+COMMON: dict[str, Field] = {
+    "schema": _str("`tonald/` and the family, the part of the topic before the first `/`"),
+    "v": _int("version of this contract", least=1),
+    "node": _str("name of the vessel or machine"),
+    "publisher": _str("id of this run of the daemon; new at each start"),
+    "bundle": _str("id of the bundle: networks, class masks and thresholds", null=True),
+    "calibration_id": _str("id of the site calibration; null: none", null=True),
+    "test": Field("bool", "the sound was injected by a self-test"),
+    "epoch": _int("counts the streams of a source: new at each start of it, each file, each replaced card", null=True),
+    "first_sample": _int("first source sample of the span, counted from the epoch's start", null=True),
+    "n_samples": _int("source samples of the span, per channel", null=True),
+    "t_first_sample_ns": _int("UTC of first_sample, Unix ns; null when unknown, never 'now'", null=True, least=None),
+    "audio_digest": _str("digest of the source samples of the span, hex", null=True),
+    "lost_samples": _int("of n_samples, how many are missing or unusable", null=True),
+    "clock": Field("map", "what is known of the clock behind t_first_sample_ns", null=True, fields=CLOCK),
+    "arrays": Field("list", "one entry per array frame, in the order of the frames", of=Field("map", "", fields=ARRAY)),
+}
+
+STREAM: dict[str, Field] = {
+    "source": _str("name of the source"),
+    "channel": _str("name of the channel; null: no channel is known yet", null=True),
+    "fs": _int("sample rate of the source, Hz", null=True, least=1),
+}
+
+SLOT: dict[str, Field] = {**STREAM, "grid_index": _int("number of the window on the grid of its epoch")}
+
+LINES = Field("list", "tonal lines, strongest evidence of what was heard", of=Field("map", "", fields=LINE))
+
+AXES: dict[str, Field] = {
+    "bin_hz": _num("row r of an array is centred on r * bin_hz, Hz"),
+    "column_s": _num("time between columns, s"),
+    "t_column_0_s": _num("centre of column 0, s after the window's first sample"),
+}
+
+JOURNAL = _int("number in the journal, survives restarts; null: no journal is kept", null=True)
+
+COUNTS: dict[str, Field] = {
+    "n_sent": _int("messages handed to ZeroMQ"),
+    "n_dropped": _int("messages of a live source dropped because the publisher's queue was full"),
+    "n_stalls": _int("times a stuck subscriber held up a replay for too long and lost messages"),
+    "n_subscriptions": _int("subscriptions at present, over all subscribers"),
+}
+
+ENGINE: dict[str, Field] = {
+    "name": _str("runtime"),
+    "precision": _str("what the convolutions compute in"),
+    "device": _str("processor or card"),
+}
+
+FAMILIES: dict[str, dict[str, Field]] = {
+    "info": {
+        "version": _str("version of tonald"),
+        "labels": Field("list", "classes of the bundle, in its order", of=_str("label")),
+        "engine": Field("map", "what runs the network", fields=ENGINE),
+        "features": Field("map", "settings of the front end, see models/features.py", of=None),
+        "endpoints": Field("list", "where this publisher can be reached", of=_str("endpoint")),
+    },
+    "heartbeat": {
+        "interval_s": _num("time to the next heartbeat, s"),
+        "uptime_s": _num("since the publisher started, s"),
+        "t_sent_ns": _int("system clock when this was sent, Unix ns", least=None),
+        "final": Field("bool", "the publisher ends; nothing follows"),
+        "high_water": Field(
+            "map", "last sequence number sent or dropped, by topic; this heartbeat itself not counted", of=_int("n")
+        ),
+        **COUNTS,
+    },
+    "status": {
+        **STREAM,
+        "state": _str("what the source does", one_of=("running", "waiting", "refused", "ended")),
+        "label": _str("what the stream is, for people: file, device or scenario"),
+        "detail": _str("why, for people; empty: nothing to say"),
+        "n_retries": _int("attempts to get the source back"),
+        "lost_samples_total": _int("missing or unusable samples of the channel since the daemon started"),
+        "n_gaps": _int("gaps of the channel since the daemon started"),
+        "final": Field("bool", "the source gives no more streams"),
+    },
+    "window": {
+        **SLOT,
+        "analysed": Field("bool", "false: see reason"),
+        "reason": _str("why not analysed", null=True, one_of=("gap", "invalid", "overload", "warm-up")),
+        "detections": Field("list", "classes above their threshold", of=Field("map", "", fields=DETECTION)),
+        "is_ambient": Field("bool", "nothing but ambient noise, says the network", null=True),
+        "unknown": Field("bool", "unlike anything the network was trained on", null=True),
+        "probabilities": Field(
+            "map", "of each label, 0..1; empty: not analysed", of=Field("number", "probability", null=True)
+        ),
+        "nearest": _str("representative of the bundle that is most alike", null=True),
+        "distance": _num("Euclidean distance to it, in the embedding", null=True),
+        "level_db_re_fs": _num("mean-square level in the band of the front end, dB re full scale squared", null=True),
+        "n_lines": _int("tonal lines found, whatever they belong to"),
+        "n_signatures": _int("signature/ records of this window"),
+    },
+    "signature": {
+        **SLOT,
+        "label": _str("class of the bundle, or `unknown`"),
+        "probability": _num("of the class, 0..1; for `unknown`: the highest of all", null=True),
+        "is_ambient": Field("bool", "nothing but ambient noise, says the network"),
+        "unknown": Field("bool", "unlike anything the network was trained on"),
+        "nearest": _str("representative of the bundle that is most alike", null=True),
+        "distance": _num("Euclidean distance to it, in the embedding", null=True),
+        "level_db_re_fs": _num("mean-square level in the band of the front end, dB re full scale squared", null=True),
+        "n_lines": _int("tonal lines"),
+        "lines": LINES,
+        "mask_cells": _int("cells of the mask that belong to the label"),
+        **AXES,
+        "journal_seq": JOURNAL,
+    },
+    "gap": {
+        **STREAM,
+        "reason": _str("why the samples are missing or unusable"),
+        "duration_ns": _int("length of the gap, ns"),
+        "err_ns": _int("error of duration_ns, ns; 0: counted in samples"),
+        "journal_seq": JOURNAL,
+    },
+    "explain": {**SLOT, "label": _str("what is explained"), **AXES},
+    "spectrogram": {**SLOT, **AXES},
+}
+"""Family -> its fields beside the common ones. ``contact`` is reserved."""
+
+_PYTHON: dict[Kind, tuple[type, ...]] = {
+    "str": (str,), "bool": (bool,), "int": (int,), "number": (int, float), "map": (dict,), "list": (list,),
+}  # fmt: skip
+_JSON: dict[Kind, str] = {
+    "str": "string", "bool": "boolean", "int": "integer", "number": "number", "map": "object", "list": "array",
+}  # fmt: skip
+
+
+def check(fields: Mapping[str, Field], body: Mapping[str, Any], where: str) -> None:
+    """Check that ``body`` holds all ``fields``, each of its type; fields not known are passed over.
+
+    Raises
+    ------
+    WireError
+        Naming ``where`` and the field.
+    """
+    for name, field in fields.items():
+        if name not in body:
+            raise WireError(f"{where}: field '{name}' is missing")
+        _check_value(field, body[name], f"{where}: {name}")
+
+
+def _check_value(field: Field, value: object, where: str) -> None:
+    if value is None and field.null:
+        return
+    if not isinstance(value, _PYTHON[field.kind]) or (isinstance(value, bool) and field.kind != "bool"):
+        raise WireError(f"{where} is {type(value).__name__}, not {field.kind}")
+    if field.least is not None and isinstance(value, int) and value < field.least:
+        raise WireError(f"{where} = {value} is less than {field.least}")
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        raise WireError(f"{where} = {value} is not finite")
+    if field.one_of and value not in field.one_of:
+        raise WireError(f"{where} = {value!r} is not one of {', '.join(field.one_of)}")
+    if isinstance(value, dict):
+        if field.fields is not None:
+            check(field.fields, value, where)
+        elif field.of is not None:
+            for key, inner in value.items():
+                _check_value(field.of, inner, f"{where}[{key!r}]")
+    elif isinstance(value, list) and field.of is not None:
+        for n, inner in enumerate(value):
+            _check_value(field.of, inner, f"{where}[{n}]")
+
+
+def json_schema(family: str) -> dict[str, Any]:
+    """JSON Schema (2020-12) of the msgpack map of one family."""
+    fields = {**COMMON, **FAMILIES[family]}
+    schema = _object(fields)
+    schema["properties"]["schema"]["const"] = f"tonald/{family}"
+    schema["properties"]["v"]["const"] = VERSION
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:tonald:wire:{VERSION}:{family}",
+        "title": f"tonald/{family}, version {VERSION}",
+        **schema,
+    }
+
+
+def _object(fields: Mapping[str, Field]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": list(fields),
+        "properties": {name: _schema(field) for name, field in fields.items()},
+        "additionalProperties": True,
+    }
+
+
+def _schema(field: Field) -> dict[str, Any]:
+    schema: dict[str, Any] = {} if field.fields is None else _object(field.fields)
+    schema["type"] = [_JSON[field.kind], "null"] if field.null else _JSON[field.kind]
+    if field.doc:
+        schema["description"] = field.doc
+    if field.least is not None:
+        schema["minimum"] = field.least
+    if field.one_of:
+        schema["enum"] = [*field.one_of, None] if field.null else list(field.one_of)
+    if field.of is not None:
+        schema["items" if field.kind == "list" else "additionalProperties"] = _schema(field.of)
+    return schema
