@@ -59,7 +59,7 @@ class Representatives:
     """``(n, n_embedding)``."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Bundle:
     """A bundle in memory: everything was hash-checked, the folder is not read again."""
 
@@ -72,6 +72,9 @@ class Bundle:
     representatives: Representatives
     _graphs: Mapping[str, bytes]
     _golden: Arrays
+
+    def __repr__(self) -> str:
+        return f"Bundle({str(self.path)!r}, id={self.id!r})"
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -82,7 +82,8 @@ def describe(spec: FeatureSpec) -> list[str]:
     return [
         f"{spec.f_lo_hz:g} to {spec.f_hi_hz:g} Hz in {spec.n_freq} rows of {spec.bin_hz:g} Hz",
         f"{span_s:.1f} s in {spec.n_time} columns of {spec.column_s:g} s, a window every {spec.step_s:g} s",
-        f"{spec.floor_db:g} to {spec.ceil_db:g} dB over background; from any source sampled at {spec.fs_model} Hz or more",
+        f"{spec.floor_db:g} to {spec.ceil_db:g} dB over background",
+        f"from any source sampled at {spec.fs_model} Hz or more",
     ]
 
 
