@@ -48,9 +48,9 @@ class FeatureSpec:
     """Rows to either side left out around the centre."""
     tpsw_clip: float = 1.8
     """First pass: cells above this multiple of the mean are replaced by the mean."""
-    floor_db: float = -5.0
+    floor_db: float = -3.0
     """Level over background that maps to 0."""
-    ceil_db: float = 20.0
+    ceil_db: float = 12.0
     """Level over background that maps to 1."""
     stopband_db: float = 100.0
     """Attenuation of what would alias into the rows kept."""
