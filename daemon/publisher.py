@@ -2,7 +2,7 @@
 
 ::
 
-    put() ─► numbered, encoded ─► bounded queue ─► thread: XPUB ─► subscribers
+    put() ─► numbered, encoded ─► bounded queue ─► thread: outlet ─► subscribers
                                                      ├─ heartbeat/ every second, high-water mark of each topic
                                                      └─ info/ and status/ once more for each new subscriber
 
@@ -23,9 +23,8 @@ from collections import deque
 from types import TracebackType
 from typing import NamedTuple
 
-import zmq
-
 from daemon.endpoints import Endpoint
+from daemon.outlet import Outlet
 from daemon.wire import Identity, Message, common, encode, sequence_frame, topic_of
 from models.errors import ConfigError, PublishError
 
@@ -33,10 +32,7 @@ __all__ = ["Publisher"]
 
 _log = logging.getLogger(__name__)
 
-RETRY_MS = 5
 QUIET_S = 0.05
-MAX_SUBSCRIPTION = 1 << 16
-CACHED = ("info/", "status/")
 
 
 class _Item(NamedTuple):
@@ -99,17 +95,14 @@ class Publisher:
         self._busy = False
         self._n_dropped = 0
         self._subscribed_at: float | None = None
-        self._n_subscriptions = 0
         self._close_by: float | None = None
         self._failure: BaseException | None = None
         self._wake_r, self._wake_w = -1, -1
         # The thread's own:
         self._sent: dict[str, int] = {}
-        self._cache: dict[str, list[bytes]] = {}
-        self._wanted_again: set[bytes] = set()
-        self._n_sent = self._n_stalls = self._n_beats = 0
+        self._n_sent = self._n_beats = 0
         self._t_start = self._next_beat = 0.0
-        self._waits = False
+        self._patient = False
 
     def __enter__(self) -> Publisher:
         self.start()
@@ -191,7 +184,7 @@ class Publisher:
             while True:
                 self._check()
                 now = time.monotonic()
-                due = deadline if self._subscribed_at is None else self._subscribed_at + QUIET_S
+                due = deadline if self._subscribed_at is None else min(deadline, self._subscribed_at + QUIET_S)
                 if now >= due:
                     return self._subscribed_at is not None
                 self._room.wait(due - now)
@@ -234,6 +227,8 @@ class Publisher:
         return self._failure is None and self._close_by is None
 
     def _check(self) -> None:
+        if self._thread.ident is None:
+            raise PublishError("publisher is not started")
         if self._failure is not None:
             raise PublishError(f"publisher died: {self._failure}") from self._failure
         if self._close_by is not None:
@@ -254,158 +249,96 @@ class Publisher:
     # the thread's side
 
     def _run(self) -> None:
-        context = zmq.Context()
-        socket = context.socket(zmq.XPUB)
+        outlet: Outlet | None = None
         try:
-            self.endpoints = self._bind(socket)
-            self._t_start = time.monotonic()
-            self._next_beat = self._t_start
+            outlet = Outlet(self._wanted, self._hwm, self._stall_timeout_s)
+            self.endpoints = outlet.bind()
+            outlet.wake_on(self._wake_r)
+            self._t_start = self._next_beat = time.monotonic()
             self._started.set()
-            self._serve(socket)
+            self._serve(outlet)
         except BaseException as e:  # noqa: BLE001  (handed to the main thread, which ends the process)
             self._failure = e
             if self._started.is_set():
                 _log.error("publisher died: %s", e)
         finally:
-            left = 0.0 if self._close_by is None else max(0.0, self._close_by - time.monotonic())
-            socket.close(linger=0 if self._failure else round(1000 * left))
-            context.term()
+            if outlet is not None:
+                outlet.close(0.0 if self._failure else max(0.0, self._deadline() - time.monotonic()))
             self._started.set()
             with self._room:
                 self._queue.clear()
                 self._busy = False
                 self._room.notify_all()
 
-    def _bind(self, socket: zmq.Socket[bytes]) -> tuple[str, ...]:
-        for option, value in (
-            (zmq.SNDHWM, self._hwm),
-            (zmq.XPUB_VERBOSER, 1),  # each subscriber's coming and going is seen, not only the first per topic
-            (zmq.MAXMSGSIZE, MAX_SUBSCRIPTION),  # of what peers send; unset, one peer can pin gigabytes
-            (zmq.HANDSHAKE_IVL, 2000),
-            (zmq.TCP_KEEPALIVE, 1),
-            (zmq.TCP_KEEPALIVE_IDLE, 30),
-            (zmq.TCP_KEEPALIVE_INTVL, 10),
-            (zmq.TCP_KEEPALIVE_CNT, 3),
-            (zmq.IPV6, int(any(e.is_ipv6 for e in self._wanted))),
-        ):
-            socket.setsockopt(option, value)
-        return tuple(e.bind(socket) for e in self._wanted)
-
-    def _serve(self, socket: zmq.Socket[bytes]) -> None:
-        poller = zmq.Poller()
-        poller.register(socket, zmq.POLLIN)
-        poller.register(self._wake_r, zmq.POLLIN)
+    def _serve(self, outlet: Outlet) -> None:
         while True:
-            self._subscriptions(socket)
-            self._repeat(socket)
+            self._see(outlet)
+            for frames in outlet.news():
+                self._deliver(outlet, frames)
             with self._room:
                 item = self._queue.popleft() if self._queue else None
                 self._busy = item is not None
                 closing = self._close_by is not None
                 self._room.notify_all()
             if item is not None:
-                self._waits = item.wait
-                self._send(socket, item.frames, item.topic, item.sequence)
+                self._patient = item.wait
+                frames = [*item.frames, sequence_frame(item.sequence)]
+                self._deliver(outlet, frames)
+                self._sent[item.topic] = item.sequence
+                self._n_sent += 1
+                outlet.keep(item.topic, frames)
             elif closing:
-                self._next_beat = math.inf
-                self._beat(socket, final=True)
+                self._next_beat, self._patient = math.inf, True
+                self._deliver(outlet, self._heartbeat(outlet, final=True))
                 return
-            if time.monotonic() >= self._next_beat:
-                self._beat(socket, final=False)
+            self._beat(outlet)
             if item is None:
-                poller.poll(max(0, round(1000 * (self._next_beat - time.monotonic()))))
-                self._drain_wakes()
+                outlet.sleep(self._next_beat - time.monotonic())
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._wake_r, 4096)
 
-    def _drain_wakes(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_r, 4096)
-
-    def _send(self, socket: zmq.Socket[bytes], frames: list[bytes], topic: str, sequence: int) -> None:
-        frames = [*frames, sequence_frame(sequence)]
-        self._deliver(socket, frames)
-        self._sent[topic] = sequence
-        self._n_sent += 1
-        if topic.startswith(CACHED):
-            self._cache[topic] = frames
-
-    def _deliver(self, socket: zmq.Socket[bytes], frames: list[bytes]) -> None:
-        """Send; while messages can wait, only once every subscriber has room, or after the stall timeout."""
-        began = time.monotonic()
-        while self._waits:
-            if self._try(socket, frames):
-                return
-            if time.monotonic() >= min(began + self._stall_timeout_s, self._close_by or math.inf):
-                self._n_stalls += 1
-                _log.warning("a subscriber took nothing for %.1f s: it loses messages", time.monotonic() - began)
-                break
-            if socket.poll(RETRY_MS):
-                self._subscriptions(socket)
-            if time.monotonic() >= self._next_beat:
-                self._beat(socket, final=False)
-        self._drop_or_send(socket, frames)
-
-    @staticmethod
-    def _drop_or_send(socket: zmq.Socket[bytes], frames: list[bytes]) -> None:
-        """Send to all who have room; who has none is passed over until it has."""
-        socket.setsockopt(zmq.XPUB_NODROP, 0)
-        socket.send_multipart(frames)
-
-    @staticmethod
-    def _try(socket: zmq.Socket[bytes], frames: list[bytes]) -> bool:
-        """Send to all who want it, or to none if one of them has no room."""
-        socket.setsockopt(zmq.XPUB_NODROP, 1)
-        try:
-            socket.send_multipart(frames, zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        return True
-
-    def _beat(self, socket: zmq.Socket[bytes], *, final: bool) -> None:
-        """One heartbeat. It never pushes a replay's subscriber over its limit: then it is left out."""
-        now = time.monotonic()
-        while self._next_beat <= now:
-            self._next_beat += self._heartbeat_s
-        with self._room:
-            idle = not self._queue and not self._busy
-            high_water = dict(self._numbered if idle else self._sent)
-            counts = {
-                "n_sent": self._n_sent, "n_dropped": self._n_dropped,
-                "n_stalls": self._n_stalls, "n_subscriptions": self._n_subscriptions,
-            }  # fmt: skip
-        body = {
-            **common(self.identity, "heartbeat"),
-            "interval_s": self._heartbeat_s, "uptime_s": now - self._t_start, "t_sent_ns": time.time_ns(),
-            "final": final, "high_water": high_water, **counts,
-        }  # fmt: skip
-        frames = [*encode(Message(topic_of("heartbeat"), body)), sequence_frame(self._n_beats)]
-        if final:
-            self._deliver(socket, frames)
-        elif not self._waits:
-            self._drop_or_send(socket, frames)
-        elif not self._try(socket, frames):
-            return
-        self._n_beats += 1
-
-    def _subscriptions(self, socket: zmq.Socket[bytes]) -> None:
-        """Note who came and went."""
-        came, n = False, 0
-        while n < 1000 and socket.poll(0):
-            frame = socket.recv(zmq.NOBLOCK)
-            n += 1
-            if frame[:1] == b"\x01":
-                came = True
-                self._n_subscriptions += 1
-                self._wanted_again.add(frame[1:256])
-            elif frame[:1] == b"\x00":
-                self._n_subscriptions -= 1
-        if came:
+    def _see(self, outlet: Outlet) -> None:
+        if outlet.subscriptions():
             with self._room:
                 self._subscribed_at = time.monotonic()
                 self._room.notify_all()
 
-    def _repeat(self, socket: zmq.Socket[bytes]) -> None:
-        """Send the last info/ and status/ again, numbers unchanged, to whom they are news."""
-        wanted, self._wanted_again = tuple(self._wanted_again), set()
-        for topic, frames in self._cache.items() if wanted else ():
-            if topic.encode().startswith(wanted):
-                self._deliver(socket, frames)
+    def _deliver(self, outlet: Outlet, frames: list[bytes]) -> None:
+        """Send as the last record was to be sent: with patience, or at once."""
+        if self._patient:
+            outlet.send_all(frames, self._deadline, lambda: self._meanwhile(outlet))
+        else:
+            outlet.send(frames)
+
+    def _meanwhile(self, outlet: Outlet) -> None:
+        self._see(outlet)
+        self._beat(outlet)
+
+    def _deadline(self) -> float:
+        return math.inf if self._close_by is None else self._close_by
+
+    def _beat(self, outlet: Outlet) -> None:
+        """A heartbeat, if due. It is left out rather than push a replay's subscriber over its limit."""
+        now = time.monotonic()
+        if now < self._next_beat:
+            return
+        self._next_beat += self._heartbeat_s * math.ceil((now - self._next_beat) / self._heartbeat_s + 1e-9)
+        frames = self._heartbeat(outlet, final=False)
+        if not self._patient:
+            outlet.send(frames)
+        elif not outlet.offer(frames):
+            return
+        self._n_beats += 1
+
+    def _heartbeat(self, outlet: Outlet, *, final: bool) -> list[bytes]:
+        with self._room:
+            idle = not self._queue and not self._busy
+            high_water = dict(self._numbered if idle else self._sent)
+            n_dropped = self._n_dropped
+        body = {
+            **common(self.identity, "heartbeat"),
+            "interval_s": self._heartbeat_s, "uptime_s": time.monotonic() - self._t_start,
+            "t_sent_ns": time.time_ns(), "final": final, "high_water": high_water, "n_sent": self._n_sent,
+            "n_dropped": n_dropped, "n_stalls": outlet.n_stalls, "n_subscriptions": outlet.n_subscriptions,
+        }  # fmt: skip
+        return [*encode(Message(topic_of("heartbeat"), body)), sequence_frame(self._n_beats)]

@@ -105,7 +105,7 @@ STREAM: dict[str, Field] = {
 
 SLOT: dict[str, Field] = {**STREAM, "grid_index": _int("number of the window on the grid of its epoch")}
 
-LINES = Field("list", "tonal lines, strongest evidence of what was heard", of=Field("map", "", fields=LINE))
+LINES = Field("list", "the tonal lines", of=Field("map", "", fields=LINE))
 
 AXES: dict[str, Field] = {
     "bin_hz": _num("row r of an array is centred on r * bin_hz, Hz"),

@@ -1,0 +1,99 @@
+"""``tonald listen``: show what a daemon publishes, and count what was lost on the way."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from daemon.config import PublishConfig
+from daemon.subscriber import Subscriber
+from daemon.view import LiveTable, format_line
+from daemon.wire import Message
+from models.errors import UsageError
+
+__all__ = ["add_arguments", "run"]
+
+LINES = ("info/", "status/", "signature/", "contact/", "gap/")
+TABLE = (*LINES, "window/")
+JSON = TABLE
+Show = Callable[[Message], None]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the command's words."""
+    endpoint = PublishConfig().endpoints[0]
+    parser.add_argument(
+        "endpoint", nargs="?", default=endpoint, metavar="ENDPOINT", help=f"of the daemon (default: {endpoint})"
+    )
+    parser.add_argument(
+        "--topics", nargs="+", metavar="PREFIX", help="e.g. signature/ch0/ window/; '' for all (default: what is shown)"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object per line; arrays are described, not shown")
+    parser.add_argument("--once", type=int, metavar="N", help="end after N messages")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show messages until Ctrl-C or SIGTERM; then say how many came and how many were lost."""
+    if args.once is not None and args.once < 1:
+        raise UsageError(f"--once {args.once}: at least 1 message is needed")
+    live = not args.json and sys.stdout.isatty() and _has_rich()
+    topics = args.topics or (JSON if args.json else TABLE if live else LINES)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Subscriber(args.endpoint, topics) as subscriber:
+        try:
+            with _show(subscriber, as_json=args.json, live=live) as show:
+                for n, message in enumerate(subscriber, 1):
+                    show(message)
+                    if n == args.once:
+                        break
+        except KeyboardInterrupt:
+            pass  # the way to end it
+        sys.stderr.write(f"tonald: {_summary(subscriber)}\n")
+    return 0
+
+
+@contextlib.contextmanager
+def _show(subscriber: Subscriber, *, as_json: bool, live: bool) -> Iterator[Show]:
+    if live:
+        with LiveTable("tonald") as table:
+            yield lambda message: table.update(message, _summary(subscriber))
+    else:
+        yield lambda message: print(_json(message) if as_json else format_line(message), flush=True)
+
+
+def _json(message: Message) -> str:
+    arrays = [{"name": name, "dtype": a.dtype.str, "shape": list(a.shape)} for name, a in message.arrays]
+    body: dict[str, Any] = {"topic": message.topic, **message.body, "arrays": arrays}
+    return json.dumps(body, ensure_ascii=True, default=_bytes)
+
+
+def _bytes(value: object) -> str:
+    """Fields of a later version may hold bytes; JSON cannot."""
+    if isinstance(value, bytes):
+        return value.hex()
+    raise TypeError(f"{type(value).__name__} has no place in a message")
+
+
+def _summary(subscriber: Subscriber) -> str:
+    losses = subscriber.losses
+    parts = [f"{losses.n_heard} messages, {losses.n_lost} lost"]
+    if losses.n_lost:
+        parts.append("(" + ", ".join(f"{topic} {n}" for topic, n in losses.lost.most_common(3)) + ")")
+    if losses.n_restarts:
+        parts.append(f"{losses.n_restarts} restarts of the daemon")
+    if subscriber.n_malformed:
+        parts.append(f"{subscriber.n_malformed} malformed")
+    return " ".join(parts)
+
+
+def _has_rich() -> bool:
+    try:
+        import rich.live  # noqa: F401  (only whether it is there)
+    except ModuleNotFoundError:
+        return False
+    return True

@@ -1,0 +1,145 @@
+"""Write what docs/wire says of the fields from daemon/wire_schema.py: JSON Schema, README tables, golden messages.
+
+``python docs/wire/generate.py`` after a field was added; a test fails while the files differ. A golden file that
+changes where no field was added breaks subscribers: do not commit that.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1]))
+
+from daemon.frames import (  # noqa: E402  (found only by the line above)
+    Analysed,
+    ClockState,
+    Detection,
+    Gap,
+    Signature,
+    Skipped,
+    SourceState,
+    StreamEnd,
+    StreamStart,
+    TonalLine,
+    Verdict,
+    Window,
+)
+from daemon.records import Recorder, info_message  # noqa: E402
+from daemon.wire import Identity, Message, common, encode, sequence_frame, topic_of  # noqa: E402
+from daemon.wire_schema import ARRAY, CLOCK, COMMON, DETECTION, ENGINE, FAMILIES, LINE, Field, json_schema  # noqa: E402
+from models.features import FeatureSpec  # noqa: E402
+
+if TYPE_CHECKING:
+    from daemon.pipeline import Record
+
+IDENTITY = Identity("vessel", "0" * 32, "0123456789abcdef")
+SPEC = FeatureSpec()
+LABELS = ("vessel_0", "vessel_1", "ambient")
+T_NS = 1_790_000_000_000_000_000
+
+
+def known_records() -> list[Record]:
+    """One record of each kind, made of numbers that are exact in float32."""
+    ramp = (np.arange(32, dtype=np.float32) / np.float32(32)).reshape(8, 4)
+    digest = "00112233445566778899aabbccddeeff"
+    window = Window("file", "ch0", 1, 3, 6000, 17000, 2000, ramp[None], ramp, ramp, -31.5, digest)
+    chances = np.array([0.75, 0.125, 0.125], np.float32)
+    verdict = Verdict((Detection("vessel_0", 0.75),), False, False, chances, ramp, ramp, "vessel_0/12", 0.5)
+    lines = (
+        TonalLine(72.125, 0.0625, 2.5, 11.5, -52.25, 0.25, 8.0, -0.125),
+        TonalLine(144.25, 0.125, 3.0, 8.0, -60.0, 1.0, 7.5),
+    )
+    return [
+        StreamStart("file", 1, 2000, ("ch0", "ch1"), "tug.flac", T_NS, ClockState("file", None, 1_000_000, None)),
+        Analysed(window, verdict, lines, 1),
+        Signature(window, verdict, "vessel_0", 0.75, ramp > 0.875, lines),
+        Gap("file", 1, 23000, 100, 50_000_000, 0, "invalid", channel=0),
+        Skipped("file", "ch0", 1, 4, 8000, 17000, 2000, "invalid", 100),
+        SourceState("file", "waiting", "no sound for 2 s", 3),
+        StreamEnd("file", 1, 120000, True, "truncated: 60.0 s of 90.0 s"),
+    ]
+
+
+def known_messages() -> list[Message]:
+    """All messages of the known records, and those of the publisher itself."""
+    recorder = Recorder(IDENTITY, SPEC, LABELS, explain=True, spectrogram=True)
+    info = info_message(
+        IDENTITY, SPEC, version="0.1.0", labels=LABELS, engine="openvino", precision="f32", device="CPU",
+        endpoints=["tcp://127.0.0.1:5565"],
+    )  # fmt: skip
+    heartbeat = {
+        **common(IDENTITY, "heartbeat"), "interval_s": 1.0, "uptime_s": 12.5, "t_sent_ns": T_NS, "final": False,
+        "high_water": {"window/ch0/": 4}, "n_sent": 9, "n_dropped": 0, "n_stalls": 0, "n_subscriptions": 2,
+    }  # fmt: skip
+    told = [m for record in known_records() for m in recorder.process(record)]
+    info = Message(info.topic, {**info.body, "features": {"name": "lofar", "fs_model": 2000}})
+    return [info, Message(topic_of("heartbeat"), heartbeat), *told]
+
+
+def golden() -> dict[str, bytes]:
+    """File name -> the first message of each family, framed: per frame its length (4 bytes, little-endian), then it."""
+    files: dict[str, bytes] = {}
+    for n, message in enumerate(known_messages()):
+        if f"{message.family}.bin" not in files:
+            frames = [*encode(message), sequence_frame(n)]
+            files[f"{message.family}.bin"] = b"".join(struct.pack("<I", len(f)) + f for f in frames)
+    return files
+
+
+def frames_of(data: bytes) -> list[bytes]:
+    """Frames of a golden file."""
+    frames = []
+    while data:
+        n = struct.unpack_from("<I", data)[0]
+        frames.append(data[4 : 4 + n])
+        data = data[4 + n :]
+    return frames
+
+
+def schemas() -> dict[str, str]:
+    """File name -> JSON Schema."""
+    return {f"{family}.json": json.dumps(json_schema(family), indent=1) + "\n" for family in FAMILIES}
+
+
+def table(fields: Mapping[str, Field]) -> str:
+    """Markdown table of fields."""
+    rows = ["| field | type | meaning |", "|---|---|---|"]
+    for name, f in fields.items():
+        kind = f"{f.kind} of {f.of.kind}" if f.of else f.kind
+        doc = f.doc + (f" ({', '.join(f'`{word}`' for word in f.one_of)})" if f.one_of else "")
+        rows.append(f"| `{name}` | {kind}{' or null' if f.null else ''} | {doc.replace('|', chr(92) + '|')} |")
+    return "\n".join(rows)
+
+
+def readme(text: str) -> str:
+    """README with its tables, between ``<!-- fields NAME -->`` and ``<!-- end -->``, written anew."""
+    parts = {"common": COMMON, "clock": CLOCK, "array": ARRAY, "line": LINE, "detection": DETECTION, "engine": ENGINE}
+    parts |= FAMILIES
+
+    def fill(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{table(parts[match[2]])}\n{match[3]}"
+
+    return re.sub(r"(<!-- fields (\w+) -->).*?(<!-- end -->)", fill, text, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Write all files."""
+    for name, text in schemas().items():
+        (HERE / "schema" / name).write_text(text, encoding="utf-8")
+    for name, data in golden().items():
+        (HERE / "golden" / name).write_bytes(data)
+    page = HERE / "README.md"
+    page.write_text(readme(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
