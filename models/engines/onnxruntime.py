@@ -37,7 +37,7 @@ class OnnxRuntimeEngine:
         if self.precision != "f32":
             raise EngineUnavailable(f"onnxruntime serves f32 on the CPU, not {self.precision}")
         self.max_batch, self.graphs = options.max_batch, options.graphs
-        self.device = f"{platform.processor() or platform.machine()} CPU, {options.n_threads} threads"
+        self.device = f"{platform.machine()} CPU, {options.n_threads} threads"
         ort.disable_telemetry_events()
         settings = ort.SessionOptions()
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL

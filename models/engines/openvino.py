@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy.typing as npt
@@ -10,13 +11,13 @@ from models.bundle import Bundle
 from models.engines.base import EngineOptions, Tensors, checked_inputs, one_line
 from models.errors import EngineError, EngineUnavailable
 
-__all__ = ["OpenVinoEngine"]
+__all__ = ["OpenVinoEngine", "silence_telemetry"]
 
 
 class OpenVinoEngine:
     """Graphs compiled once with a dynamic batch; the precision is always stated, OpenVINO's own choice may be bfloat16.
 
-    Nothing is cached on disk and nothing leaves the machine.
+    Nothing is cached on disk and nothing leaves the machine: see `silence_telemetry`.
 
     Raises
     ------
@@ -29,6 +30,7 @@ class OpenVinoEngine:
     name = "openvino"
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
+        silence_telemetry()
         try:
             import openvino as ov
         except ImportError as e:
@@ -81,3 +83,14 @@ class OpenVinoEngine:
     def close(self) -> None:
         """Free the compiled graphs."""
         self._requests.clear()
+
+
+def silence_telemetry() -> None:
+    """Keep OpenVINO from calling home; to be called before it is imported.
+
+    ``import openvino`` alone sends an event to Google Analytics (seen with 2026.4: a look-up of the host name at each
+    start). Where its package ``openvino_telemetry`` cannot be imported it uses a stand-in of its own that sends
+    nothing; an entry of None makes it so.
+    """
+    modules: dict[str, Any] = sys.modules
+    modules.setdefault("openvino_telemetry", None)

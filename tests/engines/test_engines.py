@@ -250,6 +250,24 @@ def test_import_of_run_time_modules_loads_no_runtime() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("name", CPU_ENGINES)
+def test_open_engine_asks_nothing_of_the_network(bundle: Bundle, name: str) -> None:
+    code = (
+        "import sys\n"
+        "seen = []\n"
+        "watched = ('socket.connect', 'socket.getaddrinfo', 'socket.gethostbyname', 'subprocess.Popen', 'os.fork')\n"
+        "sys.addaudithook(lambda event, args: seen.append(event) if event in watched else None)\n"
+        "from models.bundle import Bundle\n"
+        "from models.engines import open_engine\n"
+        f"open_engine(Bundle.load({str(bundle.path)!r}), {name!r}, max_batch=2)\n"
+        "import threading\n"
+        "[t.join(20) for t in threading.enumerate() if t is not threading.main_thread()]\n"
+        "print(seen, sys.modules.get('openvino_telemetry'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] None"
+
+
 def has_gpu() -> bool:
     try:
         Cuda()
