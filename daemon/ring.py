@@ -1,6 +1,6 @@
 """Ring of samples addressed by absolute sample index; one writer, any number of readers, over any buffer.
 
-Layout, little-endian, 64-byte header then data::
+Layout, little-endian, 192-byte header then data::
 
     0   magic            8 bytes
     8   n_channels       u32
@@ -10,7 +10,9 @@ Layout, little-endian, 64-byte header then data::
     32  n_written        u64, samples before this index are whole
     40  t_written_ns     u64, CLOCK_MONOTONIC of the newest sample
     48  sequence         u64, odd while n_written and t_written_ns change
-    64  samples          float32 (n_capacity, n_channels), sample i at row i mod n_capacity
+    56  n_breaks         u64, how often the source said that samples were lost before a block
+    64  breaks           16 u64, first sample after the k-th break at word k mod 16
+    192 samples          float32 (n_capacity, n_channels), sample i at row i mod n_capacity
 
 The writer first raises ``n_claimed``, then copies, then raises ``n_written``: if it dies at any point, what lies before
 ``n_written`` is whole or recognised as overwritten. A reader copies, then looks whether ``n_claimed`` has meanwhile
@@ -21,17 +23,21 @@ passed what it copied; what may have been overwritten is not given but counted a
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = ["HEADER_BYTES", "RingRead", "SampleRing"]
 
-HEADER_BYTES = 64
+HEADER_BYTES = 192
+Buffer: TypeAlias = memoryview | bytearray | mmap.mmap
 _MAGIC = int.from_bytes(b"tnldrng1", "little")
-_CAPACITY, _CLAIMED, _WRITTEN, _TIME, _SEQUENCE = 2, 3, 4, 5, 6  # as u64 words of the header
+_CAPACITY, _CLAIMED, _WRITTEN, _TIME, _SEQUENCE, _N_BREAKS, _BREAKS = 2, 3, 4, 5, 6, 7, 8  # as u64 words of the header
 _MAX_TRIES = 1000
+_N_BREAKS_KEPT = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +61,7 @@ class SampleRing:
         At least ``SampleRing.n_bytes(n_channels, n_capacity)`` bytes, writable for the writer.
     """
 
-    def __init__(self, buffer: memoryview | bytearray) -> None:
+    def __init__(self, buffer: Buffer) -> None:
         words = np.frombuffer(buffer, "<u8", HEADER_BYTES // 8)
         if int(words[0]) != _MAGIC:
             raise ValueError("the buffer holds no sample ring")
@@ -71,7 +77,7 @@ class SampleRing:
         return HEADER_BYTES + 4 * n_channels * n_capacity
 
     @classmethod
-    def create(cls, buffer: memoryview | bytearray, n_channels: int, n_capacity: int) -> SampleRing:
+    def create(cls, buffer: Buffer, n_channels: int, n_capacity: int) -> SampleRing:
         """Lay out an empty ring.
 
         Raises
@@ -119,6 +125,18 @@ class SampleRing:
         words[_TIME] = t_ns
         words[_WRITTEN] = at + n
         words[_SEQUENCE] += np.uint64(1)
+
+    def mark_break(self) -> None:
+        """Note that the source lost samples before the next one written. It does not say how many."""
+        n = int(self._words[_N_BREAKS])
+        self._words[_BREAKS + n % _N_BREAKS_KEPT] = self._words[_WRITTEN]
+        self._words[_N_BREAKS] = n + 1
+
+    def breaks(self, n_known: int) -> tuple[int, list[int]]:
+        """How many breaks there are, and where those after the first ``n_known`` lie (only the last 16 are kept)."""
+        n = int(self._words[_N_BREAKS])
+        kept = range(max(n_known, n - _N_BREAKS_KEPT), n)
+        return n, [int(self._words[_BREAKS + k % _N_BREAKS_KEPT]) for k in kept]
 
     def read(self, first: int, n_max: int) -> RingRead:
         """Copy up to ``n_max`` samples from index ``first`` on.

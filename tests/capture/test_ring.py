@@ -98,6 +98,19 @@ def test_ring_whose_writer_claims_more_than_its_capacity_gives_nothing_and_count
     assert ring.read(6, 1).x.shape == (1, 0)
 
 
+@given(st.lists(st.integers(0, 5), max_size=40), st.integers(0, 40))
+def test_ring_breaks_after_those_known_tell_where_samples_were_lost(blocks: list, n_known: int) -> None:
+    ring = make(1, 8)
+    places = []
+    for n in blocks:
+        ring.mark_break()
+        places.append(ring.n_written)
+        ring.write(ramp(0, n, 1), 0)
+    n_breaks, last = ring.breaks(n_known)
+    assert n_breaks == len(places)
+    assert last == places[n_known:][-16:]
+
+
 def test_ring_with_wrong_arguments_says_which() -> None:
     ring = make(1, 8)
     with pytest.raises(ValueError, match="first=1"):
