@@ -21,11 +21,13 @@ import numpy.typing as npt
 from calibration.dataset import AMBIENT, Progress, WindowSet, no_progress
 from calibration.masks import minmax
 from calibration.metrics import Mean, WindowTruth, foreign_lines, mask_metrics, mean_by_recording, score_metrics
-from calibration.thresholds import auroc, nearest_distance
+from calibration.thresholds import auroc
+from models.bundle import Bundle
 from models.engines.base import Engine
+from models.explainer import nearest
 from models.features import FeatureSpec
 
-__all__ = ["FIXED_CUTS", "Calibrated", "Mapped", "evaluate", "score_maps"]
+__all__ = ["FIXED_CUTS", "Calibrated", "Graphs", "Mapped", "calibrated", "evaluate", "score_maps"]
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -53,9 +55,21 @@ class Calibrated:
     """Canonical lines of each class, as far as known."""
 
     def is_unknown(self, label_index: int, probability: float, distance: float) -> bool:
-        """Whether a window named ``label_index`` is rejected."""
+        """Whether a window named ``label_index`` is rejected, by the rule of `models.explainer`."""
         label = self.labels[label_index]
-        return distance > self.unknown_distance[label] or probability < self.min_probability[label]
+        if distance > self.unknown_distance.get(label, math.inf):
+            return True
+        return label != AMBIENT and probability < self.min_probability[label]
+
+
+def calibrated(bundle: Bundle) -> Calibrated:
+    """What evaluation needs to know of a bundle."""
+    t = bundle.thresholds
+    tables: Mapping[str, list[float]] = bundle.manifest.training.get("line_tables_hz", {})
+    return Calibrated(
+        bundle.labels, bundle.spec, t.mix, t.unknown_distance, t.min_probability, bundle.representatives.embeddings,
+        tables,
+    )  # fmt: skip
 
 
 class Graphs(Protocol):
@@ -141,7 +155,7 @@ def evaluate(
     row_window: list[int] = []
     for batch in score_maps(engine, windows, np.where(judged, windows.y, -1), progress=progress):
         probs[batch.index] = batch.probs
-        distance[batch.index] = nearest_distance(batch.embedding, bundle.representatives)[1]
+        distance[batch.index] = nearest(batch.embedding, bundle.representatives)[1]
         for j in np.flatnonzero(judged[batch.index]):
             i = int(batch.index[j])
             named = bundle.labels[int(batch.probs[j].argmax())]

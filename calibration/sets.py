@@ -171,11 +171,12 @@ def _recorded(recipe: Recipe, spec: FeatureSpec, progress: Progress) -> Sets:
         raise InputError(f"{recipe.folder}: only ambient recordings: there is no class to learn")
     parts, notes = dataset.split(clips, SHARES, recipe.seed)
     for label in labels:
-        for part, others in (("val", ("train",)), ("calibrate", ("val", "train"))):
-            if not any(c.label == label for c in parts[part]):
-                # better thresholds and stopping that flatter than none; the notes say so
-                source = next(o for o in others if any(c.label == label for c in parts[o]))
-                parts[part] = parts[part] + [c for c in parts[source] if c.label == label]
+        if not any(c.label == label for c in parts["calibrate"]):
+            # better thresholds that flatter than none; the notes say so
+            source = next(o for o in ("val", "train") if any(c.label == label for c in parts[o]))
+            parts["calibrate"] = parts["calibrate"] + [c for c in parts[source] if c.label == label]
+    if not parts["val"]:
+        raise InputError(f"{recipe.folder}: at least two independent recordings of a class are needed, one to validate")
     windows = {
         name: dataset.collect(part, spec, labels, every=EVERY_TRAIN, what=f"{name} windows", progress=progress)
         for name, part in parts.items()

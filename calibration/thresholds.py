@@ -19,9 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-__all__ = ["NOMINAL_LEVELS", "auroc", "conformal_quantile", "least_probability", "nearest_distance", "unknown_distance"]
-
-F32 = npt.NDArray[np.float32]
+__all__ = ["NOMINAL_LEVELS", "auroc", "conformal_quantile", "least_probability", "unknown_distance"]
 
 #: Nominal shares of noise removed; written as the paper writes its thresholds.
 NOMINAL_LEVELS = ("0.86", "0.95", "0.99")
@@ -49,14 +47,6 @@ def conformal_quantile(values: npt.ArrayLike, level: float) -> float:
     # (n + 1) * level is a whole number up to rounding now and then: 0.95 * 100 must not become 96
     rank = min(math.ceil((v.size + 1) * level - 1e-9), v.size)
     return float(np.partition(v, rank - 1)[rank - 1])
-
-
-def nearest_distance(embeddings: F32, representatives: F32) -> tuple[npt.NDArray[np.int64], F32]:
-    """Index of and Euclidean distance to the nearest of ``representatives`` ``(n_rep, n_dims)``, each ``(n,)``."""
-    gaps = embeddings[:, None, :].astype(np.float64) - representatives[None, :, :]
-    distances = np.sqrt((gaps**2).sum(axis=2))
-    index: npt.NDArray[np.int64] = distances.argmin(axis=1).astype(np.int64)
-    return index, distances.min(axis=1).astype(np.float32)
 
 
 def unknown_distance(distances: npt.ArrayLike) -> float:

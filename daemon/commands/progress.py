@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from calibration.dataset import Progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
 __all__ = ["shown"]
 
@@ -14,30 +20,44 @@ __all__ = ["shown"]
 @contextmanager
 def shown() -> Iterator[Progress]:
     """Give a function to tell of progress, on stderr; bars need rich and a terminal."""
-    if sys.stderr.isatty():
-        try:
-            from rich.console import Console
-            from rich.progress import Progress as Bars
-        except ImportError:
-            pass
-        else:
-            with Bars(console=Console(stderr=True), transient=True) as bars:
-                tasks: dict[str, int] = {}
+    if not sys.stderr.isatty() or importlib.util.find_spec("rich") is None:
+        yield _line
+        return
+    bar = _Bar()
+    try:
+        yield bar
+    finally:
+        bar.stop()
 
-                def bar(what: str, done: int, total: int) -> None:
-                    if what not in tasks:
-                        tasks[what] = int(bars.add_task(what, total=total))
-                    bars.update(list(bars.task_ids)[tasks[what]], completed=done, total=total)
 
-                yield bar
+def _line(what: str, done: int, total: int) -> None:
+    if done >= total:
+        print(f"{what}: {total}", file=sys.stderr, flush=True)
+
+
+class _Bar:
+    """One bar at a time, gone when its step is over: the trainer shows one of its own."""
+
+    def __init__(self) -> None:
+        self._what = ""
+        self._bars: Bars | None = None
+        self._task: TaskID | None = None
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if done >= total or what != self._what:
+            self.stop()
+        if done >= total:
             return
-    told: set[str] = set()
+        if self._bars is None or self._task is None:
+            from rich.console import Console
+            from rich.progress import Progress as NewBars
 
-    def line(what: str, done: int, total: int) -> None:
-        if done >= total and what not in told:
-            told.add(what)
-            print(f"{what}: {total}", file=sys.stderr, flush=True)
-        elif done < total:
-            told.discard(what)
+            self._what, self._bars = what, NewBars(console=Console(stderr=True), transient=True)
+            self._bars.start()
+            self._task = self._bars.add_task(what, total=total)
+        self._bars.update(self._task, completed=done, total=total)
 
-    yield line
+    def stop(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+        self._what, self._bars, self._task = "", None, None

@@ -14,7 +14,6 @@ from calibration.thresholds import (
     auroc,
     conformal_quantile,
     least_probability,
-    nearest_distance,
     unknown_distance,
 )
 from models.features import FeatureSpec
@@ -37,16 +36,6 @@ def test_conformal_quantile_is_exceeded_by_no_more_than_promised() -> None:
 def test_conformal_quantile_refuses_what_has_none(values: list[float], level: float) -> None:
     with pytest.raises(ValueError, match=r"finite|between"):
         conformal_quantile(values, level)
-
-
-def test_nearest_distance_agrees_with_all_pairs() -> None:
-    rng = np.random.default_rng(2)
-    e, r = rng.standard_normal((20, 8)).astype("f4"), rng.standard_normal((5, 8)).astype("f4")
-    index, distance = nearest_distance(e, r)
-    for i in range(20):
-        gaps = [float(np.linalg.norm(e[i] - r[j])) for j in range(5)]
-        assert index[i] == int(np.argmin(gaps))
-        assert distance[i] == pytest.approx(min(gaps), rel=1e-5)
 
 
 def test_unknown_distance_lets_nearly_all_of_a_label_pass() -> None:

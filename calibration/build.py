@@ -1,0 +1,259 @@
+"""From data to network to bundle, step by step; needs the libraries of the ``train`` extra.
+
+::
+
+    recipe -> sets -> train_network -> RUN_DIR (checkpoint, data.json)
+                   -> calibrate_sets: embeddings -> representatives -> class masks -> thresholds
+                                      -> graphs, golden data, tolerances -> evaluation, report -> bundle
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from calibration import thresholds
+from calibration.dataset import AMBIENT, Progress, WindowSet, collect, no_progress, simulated_clips
+from calibration.evaluate import Calibrated, Graphs, evaluate, score_maps
+from calibration.masks import class_masks
+from calibration.pictures import choose_examples
+from calibration.reference import Reference, TorchGraphs, largest_differences, to_training_set
+from calibration.report import write_report
+from calibration.representatives import Clusters, cluster
+from calibration.scenarios import SCENARIOS
+from calibration.sets import Recipe, Sets, cook, windows_for_test
+from models.bundle import Bundle, Representatives, Thresholds, write_bundle
+from models.errors import InputError, UsageError
+from models.explainer import nearest
+from models.export import export_graphs
+from models.features import FeatureSpec
+from models.train import REPORT, TrainOptions, TrainReport, spec_of, train
+
+__all__ = ["calibrate_run", "calibrate_sets", "train_network"]
+
+F32 = npt.NDArray[np.float32]
+
+RECIPE = "data.json"
+NOMINAL = "0.95"
+#: Simulated windows whose reference outputs go into the bundle: label and seconds into the recording.
+N_GOLDEN = 2
+F16_MARGIN = 4.0
+
+
+def train_network(
+    recipe: Recipe,
+    spec: FeatureSpec,
+    out_dir: Path,
+    *,
+    n_epochs: int | None = None,
+    progress: Progress = no_progress,
+) -> tuple[Sets, TrainReport]:
+    """Make the data of ``recipe``, train on them, leave checkpoint and recipe in ``out_dir``.
+
+    Returns
+    -------
+    sets, report
+        The data (for `calibrate_sets`) and the trainer's report.
+
+    Raises
+    ------
+    InputError, UsageError
+        If the data cannot be used, or ``out_dir`` holds the training of other data.
+    """
+    if (out_dir / RECIPE).is_file() and Recipe.read(out_dir / RECIPE) != recipe:
+        raise UsageError(f"{out_dir}: holds a training on other data; choose another folder or remove it")
+    sets = cook(recipe, spec, progress=progress)
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        recipe.write(out_dir / RECIPE)
+    except OSError as e:
+        raise InputError(f"{e.filename}: cannot be written: {e.strerror}") from e
+    options = TrainOptions(seed=recipe.seed) if n_epochs is None else TrainOptions(seed=recipe.seed, n_epochs=n_epochs)
+    report = train(to_training_set(sets.train), to_training_set(sets.val), spec, out_dir, options)
+    return sets, report
+
+
+def calibrate_run(
+    run_dir: Path, out: Path, *, k: int, n_test: int, force: bool = False, progress: Progress = no_progress
+) -> tuple[Bundle, dict[str, Any]]:
+    """Calibrate what `train_network` left in ``run_dir``; of a scenario the report is made on ``n_test`` test seeds."""
+    recipe = Recipe.read(run_dir / RECIPE)
+    spec = spec_of(run_dir)
+    sets = cook(recipe, spec, progress=progress)
+    test: WindowSet | None = None
+    if recipe.scenario is not None:
+        unseen = Recipe(scenario=recipe.scenario, n_recordings=max(2, n_test), seconds=recipe.seconds)
+        test, _ = windows_for_test(unseen, spec, sets.labels, progress=progress)
+    return calibrate_sets(run_dir, sets, out, k=k, test=test, force=force, progress=progress)
+
+
+def calibrate_sets(
+    run_dir: Path,
+    sets: Sets,
+    out: Path,
+    *,
+    k: int,
+    test: WindowSet | None = None,
+    force: bool = False,
+    progress: Progress = no_progress,
+) -> tuple[Bundle, dict[str, Any]]:
+    """Calibrate the network of ``run_dir`` and write the bundle.
+
+    Parameters
+    ----------
+    test
+        Windows for the report; without them it is made on the calibration windows and says so.
+
+    Returns
+    -------
+    bundle, results
+        The bundle as loaded again, and what its ``report/report.json`` holds.
+    """
+    recipe = Recipe.read(run_dir / RECIPE)
+    spec, labels = sets.train.spec, sets.labels
+    training = _training_report(run_dir)
+    reference = Reference.load(run_dir, spec)
+    k = min(k, reference.n_channels)
+    clusters, representatives = _representatives(reference, sets.train, progress)
+    # three digits are more than a mean over some windows can promise, and pack to half the size
+    masks = np.round(class_masks(reference.score_cam, sets.train, clusters, progress=progress), 3)
+    graphs = TorchGraphs(reference, masks, k)
+    limits = _thresholds(graphs, sets.calibrate, representatives, progress)
+    known = Calibrated(
+        labels, spec, limits.mix, limits.unknown_distance, limits.min_probability, representatives.embeddings,
+        sets.line_tables_hz,
+    )  # fmt: skip
+    onnx = export_graphs(reference.network, torch.from_numpy(masks), spec, k)
+    golden = graphs.golden(_golden_features(spec))
+    judged = sets.calibrate if test is None else test
+    results: dict[str, Any] = {
+        "evaluated_on": (
+            f"{len(judged)} calibration windows: thresholds were set on them, so these figures flatter"
+            if test is None
+            else f"{len(judged)} windows of {len(judged.clips)} recordings from seeds apart"
+        ),
+        "evaluation": evaluate(known, graphs, judged, progress=progress),
+        "k": k,
+        "thresholds": {
+            "mix": limits.mix, "nominal": limits.nominal, "unknown_distance": limits.unknown_distance,
+            "min_probability": limits.min_probability,
+        },
+        "n_windows": {"train": sets.train.counts(), "val": sets.val.counts(), "calibrate": sets.calibrate.counts()},
+        "n_representatives": {label: c.n for label, c in clusters.items()},
+        "training": training,
+        "notes": list(sets.notes),
+    }  # fmt: skip
+    tolerances = _tolerances(onnx, golden)
+    with tempfile.TemporaryDirectory(prefix="tonald-") as folder:
+        write_report(
+            Path(folder),
+            results=results,
+            examples=choose_examples(known, graphs, judged, masks, NOMINAL),
+            spec=spec,
+            history={key: [row[key] for row in training["curve"]] for key in training["curve"][0]},
+            elbows={label: (c.n_tried, c.inertia, c.n) for label, c in clusters.items()},
+            synthetic=recipe.synthetic,
+        )
+        bundle = write_bundle(
+            out, labels=labels, spec=spec, k=k, graphs=onnx, class_masks=masks, representatives=representatives,
+            thresholds=limits, golden=golden, tolerances=tolerances, report_dir=Path(folder), force=force,
+            training={
+                "synthetic": recipe.synthetic, "line_tables_hz": {n: list(t) for n, t in sets.line_tables_hz.items()},
+                "recipe": dataclasses.asdict(recipe), "fingerprint": training["fingerprint"],
+                "best_epoch": training["best_epoch"], "versions": training["versions"],
+                "n_windows": results["n_windows"],
+            },
+        )  # fmt: skip
+    return bundle, results
+
+
+def _training_report(run_dir: Path) -> dict[str, Any]:
+    """What the trainer left for people."""
+    try:
+        report: dict[str, Any] = json.loads((run_dir / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise InputError(f"{run_dir / REPORT}: no finished training: {e}") from e
+    return report
+
+
+def _tolerances(
+    onnx: Mapping[tuple[str, str], bytes], golden: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]
+) -> dict[tuple[str, str], dict[str, float]]:
+    """Largest differences from the golden outputs an engine may show.
+
+    ``f32``: 1e-4, or for outputs without bound 2e-5 of their largest value. ``f16``: `F16_MARGIN` times what ONNX
+    Runtime shows with the same file, because another runtime adds the products in another order.
+    """
+    out: dict[tuple[str, str], dict[str, float]] = {}
+    for (name, precision), file in onnx.items():
+        inputs, want = golden[name]
+        scale = {n: float(np.abs(a).max()) for n, a in want.items()}
+        exact = {n: 0.0 if want[n].dtype == np.int32 else max(1e-4, 2e-5 * top) for n, top in scale.items()}
+        if precision == "f32":
+            out[name, precision] = exact
+        else:
+            measured = largest_differences(file, inputs, want)
+            out[name, precision] = {n: max(exact[n], F16_MARGIN * measured[n]) for n in want}
+    return out
+
+
+def _representatives(
+    reference: Reference, windows: WindowSet, progress: Progress
+) -> tuple[dict[str, Clusters], Representatives]:
+    """Clusters of each label, ambient too, as indices into ``windows.of_label(label)``."""
+    embeddings = reference.embeddings(windows.features)
+    clusters: dict[str, Clusters] = {}
+    names, index, vectors = [], [], []
+    for i, label in enumerate(windows.labels):
+        progress("representatives", i, len(windows.labels))
+        own = np.flatnonzero(windows.y == i)
+        if not own.size:
+            raise InputError(f"no training windows of {label!r}: at least one recording of each class is needed")
+        clusters[label] = cluster(embeddings[own])
+        for member in own[clusters[label].members]:
+            names.append(f"{label[:50]}/{member}")
+            index.append(i)
+            vectors.append(embeddings[member])
+    progress("representatives", len(windows.labels), len(windows.labels))
+    return clusters, Representatives(tuple(names), np.array(index, np.int32), np.stack(vectors))
+
+
+def _thresholds(graphs: Graphs, windows: WindowSet, representatives: Representatives, progress: Progress) -> Thresholds:
+    """All thresholds, from windows the network never saw."""
+    noise = windows.of_label(AMBIENT)
+    row_lo = windows.spec.row_lo
+    mix: dict[str, dict[str, float]] = {}
+    for i, label in enumerate(windows.labels):
+        if label != AMBIENT:
+            maps = [b.mix[:, row_lo:].ravel() for b in score_maps(graphs, noise, np.full(len(noise), i))]
+            cells = np.concatenate(maps)
+            mix[label] = {q: thresholds.conformal_quantile(cells, float(q)) for q in thresholds.NOMINAL_LEVELS}
+    distances: dict[str, float] = {}
+    probabilities: dict[str, float] = {}
+    for i, label in enumerate(windows.labels):
+        own = windows.of_label(label)
+        batches = list(score_maps(graphs, own, np.full(len(own), -1), progress=progress))
+        probs = np.concatenate([b.probs for b in batches])
+        _, distance = nearest(np.concatenate([b.embedding for b in batches]), representatives.embeddings)
+        # where the network errs, its distances and probabilities say nothing of the label
+        right = probs.argmax(axis=1) == i
+        chosen = right if right.any() else np.ones(len(own), bool)
+        distances[label] = thresholds.unknown_distance(distance[chosen])
+        probabilities[label] = thresholds.least_probability(probs[chosen, i])
+    return Thresholds(mix, NOMINAL, distances, probabilities)
+
+
+def _golden_features(spec: FeatureSpec) -> F32:
+    """Simulated windows ``(N_GOLDEN, n_planes, n_freq, n_time)``; simulated whatever the network learned from."""
+    sea = SCENARIOS["standard"]
+    clips = simulated_clips(sea, "demo", 1, 12.0, fs=spec.fs_model)[-N_GOLDEN:]  # some vessels, and ambient
+    features = collect(clips, spec, (*sea.labels, AMBIENT), every=4).features[:N_GOLDEN]
+    return np.round(features, 2).astype(np.float32)  # as good a proof, and smaller

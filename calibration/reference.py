@@ -1,0 +1,130 @@
+"""A trained network as calibration uses it: embeddings, reference Score-CAM, graphs, golden data. Needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from calibration.dataset import WindowSet
+from models.export import fold_batch_norm
+from models.features import FeatureSpec
+from models.graphs import INPUTS, OUTPUTS, build_graphs
+from models.score_cam import score_cam
+from models.spec_cnn import SpecCnn
+from models.train import Dataset, load_network
+
+__all__ = ["Reference", "TorchGraphs", "largest_differences", "to_training_set"]
+
+F32 = npt.NDArray[np.float32]
+Arrays = dict[str, npt.NDArray[Any]]
+
+BATCH = 32
+
+
+def to_training_set(windows: WindowSet) -> Dataset:
+    """The set as the trainer takes it."""
+    return Dataset(windows.features, windows.y, windows.groups, windows.labels)
+
+
+class Reference:
+    """The network of a run folder, in torch."""
+
+    def __init__(self, network: SpecCnn, spec: FeatureSpec) -> None:
+        self.network, self.spec = network.eval(), spec
+
+    @classmethod
+    def load(cls, run_dir: Path, spec: FeatureSpec) -> Reference:
+        """Read the checkpoint that ``models.train`` left."""
+        return cls(load_network(run_dir), spec)
+
+    @property
+    def n_channels(self) -> int:
+        """Maps of the last convolution."""
+        return self.network.n_channels
+
+    @torch.no_grad()
+    def embeddings(self, features: F32) -> F32:
+        """Second dense layer ``(n, n_embedding)``."""
+        batches = torch.split(torch.from_numpy(features), BATCH)
+        parts = [self.network.head(self.network.trunk(x))[1] for x in batches]
+        out: F32 = torch.cat(parts).numpy()
+        return out
+
+    def score_cam(self, features: F32, label_index: int, channels: int | None = None) -> F32:
+        """Reference maps ``(n, n_freq, n_time)``, by all channels unless told otherwise."""
+        x = torch.from_numpy(np.ascontiguousarray(features))
+        cls = torch.full((len(x),), label_index, dtype=torch.int64)
+        out: F32 = score_cam(self.network, x, cls, fill=self.spec.fill, channels=channels).numpy()
+        return out
+
+
+class TorchGraphs:
+    """The static graphs run by torch, for calibration before there are files."""
+
+    def __init__(self, reference: Reference, class_masks: F32, k: int) -> None:
+        self._reference, self._k, self._masks = reference, k, class_masks
+        network = fold_batch_norm(reference.network)
+        self._graphs = build_graphs(network, torch.from_numpy(class_masks), k, reference.spec.fill)
+
+    @torch.no_grad()
+    def run(self, graph: str, tensors: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        """Run one graph, see `models.graphs`."""
+        inputs = [torch.from_numpy(np.ascontiguousarray(tensors[name])) for name in INPUTS[graph]]
+        outputs = self._graphs[graph](*inputs)
+        return {name: a.numpy() for name, a in zip(OUTPUTS[graph], outputs, strict=True)}
+
+    def golden(self, features: F32) -> dict[str, tuple[Arrays, Arrays]]:
+        """Inputs and reference outputs of each graph for ``features`` ``(n, n_planes, n_freq, n_time)``.
+
+        The maps come from `models.score_cam`, not from the graphs they are to prove. ``explain`` is asked for the class
+        the network names, and for another in the last window.
+        """
+        r = self._reference
+        with torch.no_grad():
+            trunk_t = r.network.trunk(torch.from_numpy(features))
+            logits_t, embedding_t = r.network.head(trunk_t)
+            probs = torch.softmax(logits_t, 1).numpy()
+        named = probs.argmax(axis=1).astype(np.int32)
+        asked = named.copy()
+        asked[-1] = (named[-1] + 1) % probs.shape[1]
+        cam, mix = self._maps(features, named)
+        cam_asked, mix_asked = self._maps(features, asked)
+        classified: Arrays = {
+            "logits": logits_t.numpy(), "probs": probs, "embedding": embedding_t.numpy(), "trunk": trunk_t.numpy(),
+        }  # fmt: skip
+        fused = {k: v for k, v in classified.items() if k != "trunk"} | {"cls": named, "cam": cam, "mix": mix}
+        return {
+            "classify": ({"features": features}, classified),
+            "explain": (
+                {"trunk": classified["trunk"], "features": features, "cls": asked},
+                {"cam": cam_asked, "mix": mix_asked},
+            ),
+            "fused": ({"features": features}, {name: fused[name] for name in OUTPUTS["fused"]}),
+        }
+
+    def _maps(self, features: F32, cls: npt.NDArray[np.int32]) -> tuple[F32, F32]:
+        maps = [self._reference.score_cam(x[None], int(c), self._k)[0] for x, c in zip(features, cls, strict=True)]
+        cam = np.stack(maps)
+        mix: F32 = (0.5 * (cam + self._masks[cls])).astype(np.float32)
+        return cam, mix
+
+
+def largest_differences(
+    file: bytes, inputs: Mapping[str, npt.NDArray[Any]], want: Mapping[str, npt.NDArray[Any]]
+) -> dict[str, float]:
+    """Largest absolute difference of each output of an ONNX file, run by ONNX Runtime, from ``want``."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    names = list(want)
+    got = session.run(names, dict(inputs))
+    return {
+        name: float(np.abs(np.asarray(g, np.float64) - want[name]).max()) for name, g in zip(names, got, strict=True)
+    }
