@@ -192,6 +192,8 @@ class Publisher:
     def flush(self, timeout_s: float) -> bool:
         """Wait until all that was put is handed to ZeroMQ; False after ``timeout_s``.
 
+        What a slow subscriber has yet to read is waited for by ``close``.
+
         Raises
         ------
         PublishError
