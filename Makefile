@@ -29,6 +29,8 @@ check: $(DEV_STAMP)  ## format, lint, types, import directions
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	MYPYPATH=typings:typings/tensorrt-10.16 $(BIN)/mypy --cache-dir .mypy_cache/tensorrt-10.16 models/engines
+	MYPYPATH=typings:typings/tensorrt-11.4 $(BIN)/mypy --cache-dir .mypy_cache/tensorrt-11.4 models/engines
 	$(BIN)/lint-imports
 
 bench: $(DEV_STAMP)  ## speed of one explained window, against the peers, in one run

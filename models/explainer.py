@@ -174,7 +174,7 @@ class Explainer:
                     own_mix,
                     self._names[index[i]],
                     float(distance[i]),
-                )  # fmt: skip
+                )
             )
         return verdicts
 

@@ -40,13 +40,15 @@ Criterion = Literal["std", "max"]
 
 FLAT = 1e-6
 """Maps whose largest and smallest value differ by less are flat."""
-_EPS = 1e-8
 
 
 def min_max(a: Tensor) -> Tensor:
-    """``a`` scaled to 0..1 over its last two axes; 0 where it is flat."""
+    """``a`` scaled to 0..1 over its last two axes; a flat map stays below 1.
+
+    The range is bounded below, not raised by a small number: exporters take ``+ 1e-8`` for nothing and drop it.
+    """
     low = a.amin((-2, -1), keepdim=True)
-    return (a - low) / (a.amax((-2, -1), keepdim=True) - low + _EPS)
+    return (a - low) / (a.amax((-2, -1), keepdim=True) - low).clamp(min=FLAT)
 
 
 def top_channels(a: Tensor, k: int, criterion: Criterion = "std") -> Tensor:

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import sys
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -145,11 +146,11 @@ def load_network(out_dir: Path) -> SpecCnn:
     try:
         run = json.loads((out_dir / RUN).read_text())
         network = SpecCnn(SpecCnnConfig.from_dict(run["network"]))
-        with np.load(out_dir / BEST, allow_pickle=False) as stored:
+        with (out_dir / BEST).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             network.load_state_dict({k: torch.from_numpy(stored[k]) for k in stored.files})
     except FileNotFoundError as e:
         raise InputError(f"{out_dir}: holds no finished training ({Path(e.filename).name} is missing)") from None
-    except (ValueError, KeyError, RuntimeError, OSError) as e:
+    except (ValueError, KeyError, RuntimeError, OSError, zipfile.BadZipFile) as e:
         raise InputError(f"{out_dir}: the training is damaged: {e}") from e
     return network.eval()
 
@@ -214,7 +215,7 @@ class _Trainer:
                 group["lr"] = self._rate()
             self._optimizer.step()
             self._step += 1
-            total += float(loss) * pick.size
+            total += loss.item() * pick.size
         logits = _predict(self.network, val_set.features)
         val_loss = float(nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(val_set.y)))
         accuracy = float((logits.argmax(1) == val_set.y).mean())
@@ -247,7 +248,7 @@ class _Trainer:
         """Take up the state on disk, if there is one."""
         if not (self._out_dir / STATE).exists():
             return
-        with np.load(self._out_dir / STATE, allow_pickle=False) as s:
+        with (self._out_dir / STATE).open("rb") as file, np.load(file, allow_pickle=False) as s:
             self.network.load_state_dict({k[2:]: torch.from_numpy(s[k]) for k in s.files if k.startswith("w/")})
             for i, p in enumerate(self.network.parameters()):
                 prefix = f"o/{i}/"

@@ -1,0 +1,161 @@
+"""``tonald run``: the daemon itself, in the foreground, for a shell or a service manager."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from daemon.config import Config
+from daemon.notify import ServiceManager
+from daemon.open_source import parse_source
+from daemon.service import Service
+from daemon.view import format_line
+from daemon.wire import Message
+from models.errors import AudioFormatError
+
+__all__ = ["add_arguments", "run"]
+
+_LOGGER = logging.getLogger("tonald")
+
+TURN_S = 0.25
+ONCE_WAIT_S = 5.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the command's words."""
+    parser.add_argument("--config", metavar="FILE", type=Path, help="settings; what is given below goes before them")
+    parser.add_argument(
+        "--source", metavar="WHAT", help="file, folder, '-' (raw PCM), 'ocean[:SCENARIO]', 'device:NAME'"
+    )
+    parser.add_argument("--fs", type=int, help="sample rate in Hz, of raw PCM, a sound card or the simulated ocean")
+    parser.add_argument("--channels", metavar="C[,C...]", help="which channels, counted from 0")
+    parser.add_argument("--n-channels", type=int, help="channels of raw PCM or of the simulated ocean")
+    parser.add_argument("--format", choices=("s16le", "s24le", "s32le", "f32le"), help="of raw PCM")
+    parser.add_argument("--realtime", action="store_true", help="pace files as if live")
+    parser.add_argument("--join", action="store_true", help="several files are one stream, gaps from their times")
+    parser.add_argument("--bundle", metavar="FOLDER", help="instead of the shipped one")
+    parser.add_argument("--engine", choices=("auto", "tensorrt", "openvino", "onnxruntime"))
+    parser.add_argument("--publish", metavar="ENDPOINT", action="append", help="tcp://127.0.0.1:PORT or ipc://PATH")
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help=f"one pass: wait up to {ONCE_WAIT_S:g} s for a subscriber, leave when through",
+    )
+    parser.add_argument("--wait-subscriber", metavar="S", type=float, help="wait at most so long for a subscriber")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--quiet", action="store_true", help="print no records")
+    shown.add_argument("--verbose", action="store_true", help="print each window, not only signatures, gaps and states")
+
+
+def settings(args: argparse.Namespace) -> Config:
+    """Settings of the file, if any, under those of the command line."""
+    config = Config.load(args.config) if args.config else Config()
+    source = parse_source(args.source, config.source) if args.source is not None else config.source
+    channels = None if args.channels is None else _channels(args.channels)
+    given = {
+        "fs": args.fs, "channels": channels, "n_channels": args.n_channels, "sample_format": args.format,
+        "realtime": args.realtime or None, "join": args.join or None,
+    }  # fmt: skip
+    source = dataclasses.replace(source, **{k: v for k, v in given.items() if v is not None})
+    publish = config.publish
+    if args.publish:
+        publish = dataclasses.replace(publish, endpoints=tuple(args.publish))
+    wait = ONCE_WAIT_S if args.once and args.wait_subscriber is None else args.wait_subscriber
+    if wait is not None:
+        publish = dataclasses.replace(publish, wait_subscriber_s=wait)
+    engine = dataclasses.replace(config.engine, name=args.engine) if args.engine else config.engine
+    bundle = config.bundle if args.bundle is None else args.bundle
+    return dataclasses.replace(config, source=source, publish=publish, engine=engine, bundle=bundle)
+
+
+def _channels(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(c) for c in text.split(","))
+    except ValueError:
+        raise AudioFormatError(f"--channels {text!r}: give whole numbers counted from 0, such as 0,2") from None
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until the source is through or a signal comes."""
+    config = settings(args)
+    start_logging(config.log.level)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda n, _frame: _asked_to_stop(stop, n, _frame))
+    families = set() if args.quiet else {"signature", "gap", "status"} | ({"window"} if args.verbose else set())
+    service = Service(config, _printer(families) if families else None)
+    report = service.start()
+    for reason in report.reasons:
+        _LOGGER.info("%s", reason)
+    _LOGGER.info("engine %s %s on %s; bundle %s", report.name, report.precision, report.device, service.bundle.id)
+    _LOGGER.info("publishing on %s", ", ".join(service.publisher.endpoints))
+    manager = ServiceManager()
+    manager.ready("listening")
+    supervise(service, manager, stop)
+    manager.stopping(str(service.counts))
+    service.stop()
+    _LOGGER.info("%s", service.counts)
+    if service.failure is not None:
+        raise service.failure
+    return _judge(service)
+
+
+def supervise(service: Service, manager: ServiceManager, stop: threading.Event) -> None:
+    """Wait for the end; feed the watchdog only while the processing loop turns."""
+    due = time.monotonic()
+    while not stop.wait(TURN_S) and not service.finished.is_set():
+        now = time.monotonic()
+        if manager.watchdog_s and now >= due and now - service.last_turn < manager.watchdog_s / 2:
+            manager.alive(str(service.counts))
+            due = now + manager.watchdog_s / 4
+
+
+def start_logging(level: str) -> None:
+    """Log lines on standard error; under systemd with the priority that journald reads, and without the time."""
+    handler = logging.StreamHandler(sys.stderr)
+    journal = "JOURNAL_STREAM" in os.environ
+    handler.setFormatter(_JournalFormatter() if journal else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+class _JournalFormatter(logging.Formatter):
+    """``<3>text``: the syslog priority in front (sd-daemon(3))."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        priority = 3 if record.levelno >= logging.ERROR else 4 if record.levelno >= logging.WARNING else 6
+        return f"<{priority}>{super().format(record)}"
+
+
+def _printer(families: set[str]) -> Callable[[Message], None]:
+    def show(message: Message) -> None:
+        if message.family in families:
+            sys.stdout.write(format_line(message) + "\n")
+            sys.stdout.flush()
+
+    return show
+
+
+def _asked_to_stop(stop: threading.Event, number: int, _frame: FrameType | None) -> None:
+    if stop.is_set():  # asked twice: whoever asks means it
+        raise KeyboardInterrupt
+    _LOGGER.info("%s: finishing", signal.Signals(number).name)
+    stop.set()
+
+
+def _judge(service: Service) -> int:
+    """A run over one stream that was no good ends with an error; of many streams the bad ones are listed."""
+    if not service.problems:
+        return 0
+    if service.counts.n_streams <= 1:
+        raise AudioFormatError(service.problems[0])
+    _LOGGER.warning("%d of %d streams had a problem, see above", len(service.problems), service.counts.n_streams)
+    return 0

@@ -1,0 +1,77 @@
+"""From settings to a source; each kind is imported only when it is used."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from daemon.config import SourceConfig
+from daemon.frames import Source
+from models.errors import UsageError
+
+__all__ = ["open_source", "parse_source"]
+
+
+def parse_source(text: str, settings: SourceConfig) -> SourceConfig:
+    """Settings for the short form of the command line.
+
+    ``-`` is raw PCM on standard input, ``ocean`` or ``ocean:SCENARIO`` the simulated ocean, ``device:NAME`` a sound
+    card, anything else a file or folder.
+
+    Raises
+    ------
+    UsageError
+        If a name is missing.
+    """
+    kind, _, rest = text.partition(":")
+    if text == "-":
+        return dataclasses.replace(settings, kind="pcm")
+    if kind == "ocean":
+        return dataclasses.replace(settings, kind="simulated", scenario=rest or settings.scenario)
+    if kind == "device":
+        if not rest:
+            raise UsageError("--source device: names no sound card; 'tonald devices' lists them")
+        return dataclasses.replace(settings, kind="device", device=rest)
+    if not text:
+        raise UsageError("--source is empty: give a file, a folder, '-', 'ocean' or 'device:NAME'")
+    return dataclasses.replace(settings, kind="file", path=text)
+
+
+def open_source(settings: SourceConfig) -> Source:
+    """Open what the settings name.
+
+    Raises
+    ------
+    InputError, AudioFormatError, DeviceError, UsageError
+        If it cannot be opened; the message says why and what to do.
+    """
+    channels = settings.channels or None
+    if settings.kind == "file":
+        from daemon.sources.audio_file import AudioFileSource
+
+        return AudioFileSource(Path(settings.path), realtime=settings.realtime, channels=channels, join=settings.join)
+    if settings.kind == "pcm":
+        from daemon.sources.raw_pcm import RawPcmSource
+
+        return RawPcmSource(
+            sys.stdin.buffer,
+            fs=settings.fs or None,
+            n_channels=settings.n_channels,
+            sample_format=settings.sample_format,
+            channels=channels,
+        )
+    if settings.kind == "device":
+        from daemon.sources.portaudio import PortAudioSource
+
+        return PortAudioSource(settings.device, fs=settings.fs, channels=channels)
+    from daemon.sources.simulated import SimulatedSource
+
+    return SimulatedSource(
+        scenario=settings.scenario,
+        fs=settings.fs or 8000,
+        channels=[f"ch{c}" for c in range(settings.n_channels)],
+        index=settings.seed,
+        realtime=not settings.max_speed,
+        duration_s=settings.duration_s or None,
+    )

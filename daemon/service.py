@@ -1,0 +1,238 @@
+"""The running daemon: processing thread and publisher, started and stopped as one.
+
+The processing thread reads events from the source, turns them into records and messages by nested plain calls, and
+hands these to the publisher, which owns a thread and the sockets. Nothing here touches signals or the terminal: the
+command, the demo or a test starts a service, looks at it, and stops it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from daemon.config import Config
+from daemon.extract import Extractor
+from daemon.frames import (
+    Analysed,
+    AudioBlock,
+    Event,
+    Gap,
+    Signature,
+    Skipped,
+    Source,
+    SourceState,
+    StreamEnd,
+    StreamStart,
+)
+from daemon.open_source import open_source
+from daemon.pipeline import Pipeline, Record, with_hop
+from daemon.publisher import Publisher
+from daemon.records import Recorder, info_message
+from daemon.wire import Identity, Message
+from models.bundle import Bundle
+from models.engines import EngineReport, open_engine
+from models.engines.base import Engine
+from models.explainer import Explainer
+from models.features import FeatureSpec
+
+__all__ = ["Counts", "Service"]
+
+_LOGGER = logging.getLogger(__name__)
+
+READ_TIMEOUT_S = 0.25
+"""The loop turns at least this often, so that it can be asked to stop and seen to be alive."""
+
+
+@dataclasses.dataclass(slots=True)
+class Counts:
+    """What happened since the start."""
+
+    n_streams: int = 0
+    n_windows: int = 0
+    n_skipped: int = 0
+    n_signatures: int = 0
+    n_gaps: int = 0
+    lost_samples: int = 0
+    audio_s: float = 0.0
+
+    def __str__(self) -> str:
+        lost = f", {self.n_skipped} windows not analysed, {self.lost_samples} samples lost in {self.n_gaps} gaps"
+        return f"{self.audio_s:.0f} s of audio, {self.n_windows} windows analysed, {self.n_signatures} signatures" + (
+            lost if self.n_skipped or self.n_gaps else ""
+        )
+
+
+class Service:
+    """One source, one engine, one publisher.
+
+    Parameters
+    ----------
+    config : Config
+    on_message : callable, optional
+        Called in the processing thread with each message that is published.
+
+    Raises
+    ------
+    TonaldError
+        From ``start``, if bundle, engine, source or endpoints cannot be used.
+    """
+
+    def __init__(self, config: Config, on_message: Callable[[Message], None] | None = None) -> None:
+        self.config = config
+        self.counts = Counts()
+        self.problems: list[str] = []
+        """What was wrong with streams, one line each."""
+        self.failure: BaseException | None = None
+        """What ended the processing thread, if it did not end well."""
+        self.finished = threading.Event()
+        """The source is through, or the thread was stopped or failed."""
+        self.last_turn = time.monotonic()
+        """When the processing loop last turned."""
+        self._on_message = on_message
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="processing", daemon=True)
+        self._running: tuple[str, int, int] | None = None  # source, epoch and position of the stream under way
+
+    def start(self) -> EngineReport:
+        """Open everything, prove the engine, bind the endpoints, begin. Nothing is left open if it fails."""
+        c = self.config
+        self.bundle = Bundle.load(Path(c.bundle)) if c.bundle else Bundle.load(Bundle.shipped())
+        self.spec: FeatureSpec = with_hop(self.bundle.spec, c.window.hop_s)
+        self.source: Source = open_source(c.source)
+        try:
+            self._engine, report = open_engine(
+                self.bundle,
+                c.engine.name,
+                max_batch=c.engine.max_batch,
+                n_threads=c.engine.n_threads or os.cpu_count(),
+                state_dir=Path(c.state_dir) if c.state_dir else None,
+            )
+        except BaseException:
+            self.source.close()
+            raise
+        try:
+            self._start_publishing(self._engine, report)
+        except BaseException:
+            self.source.close()
+            self._engine.close()
+            raise
+        self._thread.start()
+        return report
+
+    def _start_publishing(self, engine: Engine, report: EngineReport) -> None:
+        c, thresholds = self.config, self.bundle.thresholds
+        scores = {label: levels[c.extract.nominal] for label, levels in thresholds.mix.items()}
+        extractor = Extractor(self.spec, scores, c.extract.line_snr_db, c.extract.n_lines_unknown)
+        self._pipeline = Pipeline(self.spec, Explainer(self.bundle, engine), extractor)
+        identity = Identity.new(c.node, self.bundle.id)
+        self._recorder = Recorder(
+            identity, self.spec, self.bundle.labels,
+            masks=c.publish.masks, explain=c.publish.explain, spectrogram=c.publish.spectrogram,
+        )  # fmt: skip
+        self.publisher = Publisher(identity, c.publish.endpoints, hwm=c.publish.hwm)
+        self.publisher.start()
+        self.publisher.put(
+            info_message(
+                identity, self.spec, version=importlib.metadata.version("tonald"), labels=self.bundle.labels,
+                engine=report.name, precision=report.precision, device=report.device,
+                endpoints=self.publisher.endpoints,
+            ),
+            wait=True,
+        )  # fmt: skip
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Finish the event under way, publish what is known, let subscribers read it, close everything."""
+        self._stop.set()
+        self._thread.join(timeout_s)
+        stuck = self._thread.is_alive()
+        if stuck:
+            _LOGGER.error("the processing thread did not end within %.0f s: what it held is lost", timeout_s)
+        self.publisher.close()
+        if not stuck:
+            self.source.close()
+            self._engine.close()
+
+    def _run(self) -> None:
+        try:
+            if self.config.publish.wait_subscriber_s and not self.publisher.wait_for_subscriber(
+                self.config.publish.wait_subscriber_s
+            ):
+                _LOGGER.info("no subscriber within %g s: going on", self.config.publish.wait_subscriber_s)
+            while not self._stop.is_set():
+                self.last_turn = time.monotonic()
+                event = self.source.read(READ_TIMEOUT_S)
+                if event is not None and self._process(event):
+                    break
+            if self._running:
+                source, epoch, position = self._running
+                self._process(StreamEnd(source, epoch, position, final=True))
+        except BaseException as e:  # noqa: BLE001  (handed to whoever supervises; a dead thread must not pass in silence)
+            self.failure = e
+        finally:
+            self.finished.set()
+
+    def _process(self, event: Event) -> bool:
+        """Publish what follows from an event; True if the source is through."""
+        self._note(event)
+        for record in self._pipeline.process(event):
+            self._count(record)
+            for message in self._recorder.process(record):
+                self.publisher.put(message, wait=not self.source.live)
+                if self._on_message is not None:
+                    self._on_message(message)
+            self.last_turn = time.monotonic()
+        return isinstance(event, StreamEnd) and event.final
+
+    def _note(self, event: Event) -> None:
+        """Remember where the stream stands."""
+        match event:
+            case StreamStart():
+                self._running = (event.source, event.epoch, 0)
+                self._label = event.label or event.source
+                self._refused = False
+                self.counts.n_streams += 1
+            case AudioBlock():
+                self._running = (event.source, event.epoch, event.first_sample + event.n_samples)
+                self.counts.audio_s += event.n_samples / event.fs
+            case Gap() if event.n_missing is not None:
+                self._running = (event.source, event.epoch, event.first_sample + event.n_missing)
+            case StreamEnd():
+                self._running = None
+
+    def _count(self, record: Record) -> None:
+        counts = self.counts
+        match record:
+            case Analysed():
+                counts.n_windows += 1
+            case Skipped():
+                counts.n_skipped += 1
+            case Signature():
+                counts.n_signatures += 1
+            case Gap():
+                counts.n_gaps += 1
+                counts.lost_samples += record.n_missing or 0
+                where = "" if record.channel is None else f" on channel {record.channel}"
+                _LOGGER.warning(
+                    "gap (%s)%s at sample %d: %s samples, %.3f s", record.reason, where, record.first_sample,
+                    "unknown number of" if record.n_missing is None else record.n_missing, record.duration_ns / 1e9,
+                )  # fmt: skip
+            case SourceState(state="refused"):
+                self._refused = True
+                self._problem(record.detail)
+            case SourceState():
+                _LOGGER.log(
+                    logging.INFO if record.state == "running" else logging.WARNING,
+                    "source %s is %s: %s", record.source, record.state, record.detail,
+                )  # fmt: skip
+            case StreamEnd() if record.problem and not self._refused:
+                self._problem(f"{self._label}: {record.problem}")
+
+    def _problem(self, text: str) -> None:
+        self.problems.append(text)
+        _LOGGER.warning("%s", text)
