@@ -120,6 +120,7 @@ class PublishConfig:
 
     endpoints: tuple[str, ...] = _key(("tcp://127.0.0.1:5565",), "ZeroMQ endpoints, tcp on loopback or ipc")
     hwm: int = _key(1000, "messages kept for a slow subscriber before it loses some")
+    stall_timeout_s: float = _key(30.0, "s; so long a stuck subscriber may hold up a replay of files")
     wait_subscriber_s: float = _key(0.0, "s to wait for a first subscriber before the first record")
     masks: bool = _key(True, "send the mask with each signature, as a frame of its own")
     explain: bool = _key(False, "also publish explain/: CAM and score map of each detection")

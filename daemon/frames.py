@@ -14,8 +14,8 @@ import numpy.typing as npt
 from models.explainer import Detection, Verdict
 
 __all__ = [
-    "Analysed", "AudioBlock", "ClockState", "Detection", "Event", "Gap", "Reason", "Signature", "Skipped", "Source",
-    "SourceState", "StreamEnd", "StreamStart", "TonalLine", "Verdict", "Window",
+    "Analysed", "AudioBlock", "ClockState", "Detection", "Event", "Gap", "Reason", "Record", "Signature", "Skipped",
+    "Source", "SourceState", "StreamEnd", "StreamStart", "TonalLine", "Verdict", "Window",
 ]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
@@ -114,6 +114,10 @@ class SourceState:
 
 
 Event: TypeAlias = StreamStart | AudioBlock | Gap | StreamEnd | SourceState
+
+
+Record: TypeAlias = "StreamStart | Analysed | Skipped | Signature | Gap | StreamEnd | SourceState"
+"""What the pipeline makes of events."""
 
 
 class Source(Protocol):

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import TypeAlias
 
 from daemon.digest import AudioDigest
 from daemon.extract import Extractor
@@ -23,7 +22,7 @@ from daemon.frames import (
     AudioBlock,
     Event,
     Gap,
-    Signature,
+    Record,
     Skipped,
     SourceState,
     StreamEnd,
@@ -36,9 +35,7 @@ from models.errors import ConfigError, SampleRateError
 from models.explainer import Explainer
 from models.features import FeatureSpec, FeatureWindow, FrontEnd
 
-__all__ = ["Pipeline", "Record", "with_hop"]
-
-Record: TypeAlias = StreamStart | Analysed | Skipped | Signature | Gap | StreamEnd | SourceState
+__all__ = ["Pipeline", "with_hop"]
 
 
 def with_hop(spec: FeatureSpec, hop_s: float) -> FeatureSpec:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from daemon.frames import (
     Analysed,
     ClockState,
     Gap,
+    Record,
     Signature,
     Skipped,
     SourceState,
@@ -28,9 +29,6 @@ from daemon.frames import (
 )
 from daemon.wire import Array, Identity, Message, common, topic_of
 from models.features import FeatureSpec
-
-if TYPE_CHECKING:
-    from daemon.pipeline import Record
 
 __all__ = ["Recorder", "info_message"]
 

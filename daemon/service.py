@@ -23,6 +23,7 @@ from daemon.frames import (
     AudioBlock,
     Event,
     Gap,
+    Record,
     Signature,
     Skipped,
     Source,
@@ -31,14 +32,15 @@ from daemon.frames import (
     StreamStart,
 )
 from daemon.open_source import open_source
-from daemon.pipeline import Pipeline, Record, with_hop
+from daemon.pipeline import Pipeline, with_hop
 from daemon.publisher import Publisher
 from daemon.records import Recorder, info_message
 from daemon.wire import Identity, Message
 from models.bundle import Bundle
 from models.engines import EngineReport, open_engine
 from models.engines.base import Engine
-from models.explainer import Explainer
+from models.errors import PublishError
+from models.explainer import GRAPHS, Explainer
 from models.features import FeatureSpec
 
 __all__ = ["Counts", "Service"]
@@ -47,6 +49,10 @@ _LOGGER = logging.getLogger(__name__)
 
 READ_TIMEOUT_S = 0.25
 """The loop turns at least this often, so that it can be asked to stop and seen to be alive."""
+
+
+CLOSE_S = 5.0
+"""Time for subscribers to read what is left when the daemon is asked to stop."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -112,6 +118,7 @@ class Service:
                 max_batch=c.engine.max_batch,
                 n_threads=c.engine.n_threads or os.cpu_count(),
                 state_dir=Path(c.state_dir) if c.state_dir else None,
+                graphs=GRAPHS,
             )
         except BaseException:
             self.source.close()
@@ -135,7 +142,9 @@ class Service:
             identity, self.spec, self.bundle.labels,
             masks=c.publish.masks, explain=c.publish.explain, spectrogram=c.publish.spectrogram,
         )  # fmt: skip
-        self.publisher = Publisher(identity, c.publish.endpoints, hwm=c.publish.hwm)
+        self.publisher = Publisher(
+            identity, c.publish.endpoints, hwm=c.publish.hwm, stall_timeout_s=c.publish.stall_timeout_s
+        )
         self.publisher.start()
         self.publisher.put(
             info_message(
@@ -146,17 +155,41 @@ class Service:
             wait=True,
         )  # fmt: skip
 
+    @property
+    def alive(self) -> bool:
+        """Both threads are at work."""
+        return not self.finished.is_set() and self.publisher.failed is None
+
     def stop(self, timeout_s: float = 10.0) -> None:
-        """Finish the event under way, publish what is known, let subscribers read it, close everything."""
+        """Finish the event under way, publish what is known, let subscribers read it, close everything.
+
+        When the source is through, subscribers have the stall timeout to read the rest; asked to stop, a few seconds.
+        """
+        through = self.finished.is_set() and self.failure is None and self.publisher.failed is None
         self._stop.set()
         self._thread.join(timeout_s)
         stuck = self._thread.is_alive()
         if stuck:
             _LOGGER.error("the processing thread did not end within %.0f s: what it held is lost", timeout_s)
-        self.publisher.close()
+        if through:
+            self.publisher.flush(2 * self.config.publish.stall_timeout_s)
+        self.publisher.close(self.config.publish.stall_timeout_s if through else CLOSE_S)
         if not stuck:
             self.source.close()
             self._engine.close()
+
+    def raise_failure(self) -> None:
+        """Raise what ended a thread, if it did not end well.
+
+        Raises
+        ------
+        TonaldError
+            As it came from source, engine or publisher; what is not ours is raised as it is.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if self.publisher.failed is not None:
+            raise PublishError(f"publisher died: {self.publisher.failed}") from self.publisher.failed
 
     def _run(self) -> None:
         try:

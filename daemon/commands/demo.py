@@ -52,8 +52,7 @@ def run(args: argparse.Namespace) -> int:
     finally:
         service.stop()
     print(f"\n{service.counts}. Next: 'tonald run --help', 'tonald devices', docs/install.md", flush=True)
-    if service.failure is not None:
-        raise service.failure
+    service.raise_failure()
     return 0
 
 

@@ -104,15 +104,14 @@ def run(args: argparse.Namespace) -> int:
     manager.stopping(str(service.counts))
     service.stop()
     _LOGGER.info("%s", service.counts)
-    if service.failure is not None:
-        raise service.failure
+    service.raise_failure()
     return _judge(service)
 
 
 def supervise(service: Service, manager: ServiceManager, stop: threading.Event) -> None:
     """Wait for the end; feed the watchdog only while the processing loop turns."""
     due = time.monotonic()
-    while not stop.wait(TURN_S) and not service.finished.is_set():
+    while not stop.wait(TURN_S) and service.alive:
         now = time.monotonic()
         if manager.watchdog_s and now >= due and now - service.last_turn < manager.watchdog_s / 2:
             manager.alive(str(service.counts))
