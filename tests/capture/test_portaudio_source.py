@@ -239,7 +239,6 @@ class Jack:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.files_before = set(Path("/dev/shm").glob("jack*"))
         self.env = dict(os.environ, JACK_DEFAULT_SERVER=name, JACK_NO_AUDIO_RESERVATION="1")
         self.server: subprocess.Popen | None = None
         self.player: subprocess.Popen | None = None
@@ -270,18 +269,23 @@ class Jack:
 
     @staticmethod
     def _end(process: subprocess.Popen) -> None:
-        process.kill()
-        process.wait()
+        process.terminate()  # so that jackd frees its memory; a frozen one needs more
+        try:
+            process.wait(2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         if process.stdout:
             process.stdout.close()
 
     def clean(self) -> None:
-        """A killed jackd leaves its semaphores and memory behind; the memory is shared by all servers of a user."""
+        """Remove what a killed jackd left under its name.
+
+        The segments ``jack-UID-N`` belong to a registry shared by all servers of a user: the next one frees those of
+        a killed one. Removing them by hand keeps every later server from starting.
+        """
         self.down()
-        left = set(Path("/dev/shm").glob(f"*{self.name}*"))
-        if not any(p.read_text().strip() == "jackd" for p in Path("/proc").glob("[0-9]*/comm") if p.exists()):
-            left |= set(Path("/dev/shm").glob("jack*")) - self.files_before
-        for path in left:
+        for path in Path("/dev/shm").glob(f"*{self.name}*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
