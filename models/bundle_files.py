@@ -82,7 +82,7 @@ def read_npz(files: Mapping[str, bytes], name: str, want: Mapping[str, tuple[Any
 def pack_npz(arrays: Arrays) -> bytes:
     """Content of a compressed ``.npz``; the same arrays give the same bytes."""
     out = io.BytesIO()
-    np.savez_compressed(out, **{key: np.ascontiguousarray(a) for key, a in arrays.items()})
+    np.savez_compressed(out, allow_pickle=False, **{key: np.ascontiguousarray(a) for key, a in arrays.items()})
     return out.getvalue()
 
 
