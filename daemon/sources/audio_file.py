@@ -15,7 +15,7 @@ import numpy.typing as npt
 from daemon.frames import AudioBlock, ClockState, Event, Gap, SourceState, StreamEnd, StreamStart
 from daemon.sources.channels import pick
 from daemon.sources.container import truncation
-from daemon.sources.file_time import time_of_first_sample
+from daemon.sources.file_time import StartTime, time_of_first_sample
 from models.errors import AudioFormatError, InputError, TonaldError
 
 __all__ = ["EXTENSIONS", "AudioFileSource", "audio_files"]
@@ -61,7 +61,7 @@ class _Recording:
     fs: int
     columns: tuple[int, ...]
     names: tuple[str, ...]
-    t_first_ns: int | None
+    start: StartTime | None
     truncated: str
     n_read: int = 0
     problem: str = ""
@@ -73,7 +73,7 @@ class _Recording:
         try:
             path.open("rb").close()
             truncated = truncation(path)
-            t_first = time_of_first_sample(path)
+            start = time_of_first_sample(path)
             audio = soundfile.SoundFile(path)
         except OSError as e:
             raise InputError(f"{path}: cannot be read: {e.strerror or e}") from e
@@ -87,7 +87,7 @@ class _Recording:
         except AudioFormatError:
             audio.close()
             raise
-        return cls(path, audio, audio.samplerate, columns, names, t_first, truncated)
+        return cls(path, audio, audio.samplerate, columns, names, start, truncated)
 
     def read(self, n: int) -> npt.NDArray[np.float32]:
         """Up to ``n`` samples ``(n_channels, n)`` of the columns wanted; empty at the end. Sets ``problem``."""
@@ -101,7 +101,7 @@ class _Recording:
         except soundfile.LibsndfileError as e:  # the decoder stopped within this block: keep what lies before
             n_got = max(0, self.audio.tell() - self.n_read)
             n_good, n_all = self.n_read + n_got, self.audio.frames
-            what = e.error_string.strip(" .")
+            what = e.error_string.removeprefix("Error :").strip(" .")
             self.problem = f"damaged or truncated after {n_good} of {n_all} samples ({what})"
         self.n_read += n_got
         if n_got == 0 and not self.problem:
@@ -126,8 +126,8 @@ class AudioFileSource:
 
     Each file is an epoch of its own. With ``join`` all files are one epoch: their start times (side-car, or in their
     names, UTC) are put on the sample grid of the first, and what lies between them is a gap of so many samples; the
-    gap's error is the rounding of one sample. ``t_first_sample_ns`` is taken from the same places and is None where
-    they say nothing.
+    gap's error is the last digit of that time, at least one sample. ``t_first_sample_ns`` is taken from the same
+    places and is None where they say nothing.
 
     What a damaged or truncated file holds is given; its ``StreamEnd`` says what was wrong. Among several files, one
     that cannot be used is refused by a ``SourceState`` and the next is taken. Samples pass unchanged, NaN included.
@@ -268,11 +268,12 @@ class AudioFileSource:
     def _start(self, now: _Recording) -> None:
         self._position = 0
         self._t0_ns = self._monotonic_ns()
-        clock = ClockState("none" if now.t_first_ns is None else "file")
+        t_first_ns = None if now.start is None else now.start.t_ns
+        clock = ClockState("none" if now.start is None else "file")
         label = (
             now.path.name if not self._join or self._n_files == 1 else f"{now.path.name} and {len(self._files)} more"
         )
-        self._events.append(StreamStart(self.name, self._epoch, now.fs, now.names, label, now.t_first_ns, clock))
+        self._events.append(StreamStart(self.name, self._epoch, now.fs, now.names, label, t_first_ns, clock))
 
     def _bridge(self, before: _Recording, after: _Recording) -> None:
         """Within a joined stream: the gap between two files, longer than announced if the first was cut short."""
@@ -280,10 +281,9 @@ class AudioFileSource:
         n_missing = begins - self._position
         if n_missing > 0:
             reason = f"{before.problem or 'nothing recorded'}: {before.path.name} to {after.path.name}"
-            duration_ns = n_missing * _NS // after.fs
-            self._events.append(
-                Gap(self.name, self._epoch, self._position, n_missing, duration_ns, _NS // after.fs, reason)
-            )
+            assert after.start is not None  # or the plan had been refused
+            duration_ns, err_ns = n_missing * _NS // after.fs, max(_NS // after.fs, after.start.resolution_ns)
+            self._events.append(Gap(self.name, self._epoch, self._position, n_missing, duration_ns, err_ns, reason))
             self._position = begins
 
     def _wait_for(self, end_sample: int, fs: int, timeout_s: float) -> bool:
@@ -298,7 +298,8 @@ class AudioFileSource:
 def _join_plan(files: Iterable[Path], channels: Sequence[int] | None) -> dict[Path, int]:
     """Where each file begins on the sample grid of the first.
 
-    Overlap of up to one sample is rounding of the time in the name and is taken as none.
+    A file that seems to begin before the end of the one before it, by less than the last digit of its time tells (one
+    second in most names) or one sample, begins at that end.
     """
     starts: dict[Path, int] = {}
     first: _Recording | None = None
@@ -312,13 +313,13 @@ def _join_plan(files: Iterable[Path], channels: Sequence[int] | None) -> dict[Pa
                 f"{path}: {now.fs} Hz, {now.audio.channels} channel(s) cannot join {first.path.name} with "
                 f"{first.fs} Hz, {first.audio.channels} channel(s)"
             )
-        if now.t_first_ns is None or first.t_first_ns is None:
+        if now.start is None or first.start is None:
             raise AudioFormatError(
                 f"{path}: cannot be joined, its start time is unknown: put it into the name (20220925T223450Z) "
                 f"or into {path.with_suffix('.json').name} as t_first_sample_ns"
             )
-        at = ((now.t_first_ns - first.t_first_ns) * now.fs + _NS // 2) // _NS
-        if at < end - 1:
+        at = ((now.start.t_ns - first.start.t_ns) * now.fs + _NS // 2) // _NS
+        if at < end - max(1, now.start.resolution_ns * now.fs // _NS):
             raise AudioFormatError(
                 f"{path}: cannot be joined, it begins {(end - at) / now.fs:.3f} s before the end of the file before it"
             )

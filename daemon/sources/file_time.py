@@ -6,10 +6,11 @@ import json
 import re
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NamedTuple
 
 from models.errors import InputError
 
-__all__ = ["time_in_name", "time_of_first_sample"]
+__all__ = ["StartTime", "time_in_name", "time_of_first_sample"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SEPARATED = re.compile(
@@ -23,8 +24,17 @@ _SHORT = re.compile(
 """220925_223450: two digits of the year, 20YY."""
 
 
-def time_of_first_sample(path: Path) -> int | None:
-    """UTC of the first sample, Unix ns; None if neither side-car nor name tell.
+class StartTime(NamedTuple):
+    """When a recording began."""
+
+    t_ns: int
+    """UTC, Unix ns."""
+    resolution_ns: int
+    """Value of the last digit written: 1 s in most names, 1 ns in a side-car."""
+
+
+def time_of_first_sample(path: Path) -> StartTime | None:
+    """When the first sample was taken; None if neither side-car nor name tell.
 
     The side-car lies beside the audio with the suffix replaced, ``{"t_first_sample_ns": 1662015629005000000}``; it has
     precedence over the name. A side-car without that key says nothing about time.
@@ -44,12 +54,12 @@ def time_of_first_sample(path: Path) -> int | None:
         if t is not None:
             if not isinstance(t, int) or isinstance(t, bool):
                 raise InputError(f"{sidecar}: t_first_sample_ns = {t!r} is not a whole number of Unix ns")
-            return t
+            return StartTime(t, 1)
     return time_in_name(path.stem)
 
 
-def time_in_name(stem: str) -> int | None:
-    """UTC of a time written in a file's name (without its suffix), Unix ns; None if there is none, or no real one."""
+def time_in_name(stem: str) -> StartTime | None:
+    """Time written in a file's name (without its suffix); None if there is none, or no real one."""
     for pattern in (_SEPARATED, _SHORT):
         for found in pattern.finditer(stem):
             year = int(found["Y"]) + (2000 if len(found["Y"]) == 2 else 0)
@@ -57,7 +67,8 @@ def time_in_name(stem: str) -> int | None:
                 t = datetime(year, *(int(found[k]) for k in "mdHMS"), tzinfo=timezone.utc)  # type: ignore[misc, arg-type]  # five numbers, then the zone
             except ValueError:
                 continue  # 20229925T...: digits that are no date
-            digits = found["fraction"] or found["ms"] or "0"
+            digits = found["fraction"] or found["ms"] or ""
             since = t - _EPOCH
-            return (since.days * 86_400 + since.seconds) * 1_000_000_000 + int(digits.ljust(9, "0"))
+            t_ns = (since.days * 86_400 + since.seconds) * 1_000_000_000 + int(digits.ljust(9, "0"))
+            return StartTime(t_ns, 10 ** (9 - len(digits)))
     return None

@@ -231,3 +231,18 @@ def test_realtime_source_gives_a_block_only_when_its_samples_are_over(tmp_path: 
     now[0] = 10**9  # a late reader finds everything waiting
     assert [type(source.read(0.0)).__name__ for _ in range(4)] == ["AudioBlock"] * 3 + ["StreamEnd"]
     assert len(slept) == 2
+
+
+def test_joined_source_with_whole_second_names_takes_a_small_overlap_as_none(tmp_path: Path) -> None:
+    """Files of 10.005 s whose names count whole seconds, as some recorders write them, follow each other at once."""
+    fs = 2000
+    paths = [write(tmp_path / f"20250901T0700{s}.wav", n=10 * fs + 10, fs=fs) for s in (29, 39, 49)]
+    events = drain(AudioFileSource(paths, join=True))
+    assert not of(Gap, events)
+    assert events[-1].n_samples == 3 * (10 * fs + 10)
+    paths[2].rename(tmp_path / "20250901T070053.wav")
+    (gap,) = of(Gap, drain(AudioFileSource(tmp_path, join=True)))
+    assert (gap.n_missing, gap.err_ns) == (4 * fs - 20, 10**9)
+    (tmp_path / "20250901T070039.wav").rename(tmp_path / "20250901T070037.wav")
+    with pytest.raises(AudioFormatError, match=r"begins 2\.005 s before"):
+        AudioFileSource(tmp_path, join=True)

@@ -30,16 +30,17 @@ def ns(*fields: int, rest: int = 0) -> int:
     ],
 )
 def test_time_in_name_of_known_patterns_is_utc(stem: str, t: int | None) -> None:
-    assert time_in_name(stem) == t
+    found = time_in_name(stem)
+    assert (found and found.t_ns) == t
 
 
 def test_time_of_first_sample_with_sidecar_prefers_it_to_the_name(tmp_path: Path) -> None:
     audio = tmp_path / "20220925T223450.wav"
-    assert time_of_first_sample(audio) == ns(2022, 9, 25, 22, 34, 50)
+    assert time_of_first_sample(audio).t_ns == ns(2022, 9, 25, 22, 34, 50)
     audio.with_suffix(".json").write_text(json.dumps({"t_first_sample_ns": 123}))
-    assert time_of_first_sample(audio) == 123
+    assert time_of_first_sample(audio).t_ns == 123
     audio.with_suffix(".json").write_text(json.dumps({"other": 1}))
-    assert time_of_first_sample(audio) == ns(2022, 9, 25, 22, 34, 50)
+    assert time_of_first_sample(audio).t_ns == ns(2022, 9, 25, 22, 34, 50)
 
 
 @pytest.mark.parametrize("text", ["{", '{"t_first_sample_ns": "noon"}', '{"t_first_sample_ns": true}'])
@@ -47,3 +48,11 @@ def test_time_of_first_sample_with_bad_sidecar_says_which(tmp_path: Path, text: 
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(InputError, match=r"a\.json"):
         time_of_first_sample(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize(
+    ("stem", "resolution_ns"),
+    [("220925_223450", 10**9), ("2025-09-01T07-00-29-005", 10**6), ("20100305T120000.123456Z", 10**3)],
+)
+def test_time_in_name_knows_what_its_last_digit_is_worth(stem: str, resolution_ns: int) -> None:
+    assert time_in_name(stem).resolution_ns == resolution_ns
