@@ -28,7 +28,7 @@ __all__ = [
 ]  # fmt: skip
 
 SourceKind = Literal["simulated", "file", "pcm", "device"]
-SampleFormat = Literal["s16le", "s24le", "s32le", "f32le"]
+SampleFormat = Literal["auto", "s16le", "s24le", "s32le", "f32le"]
 EngineName = Literal["auto", "tensorrt", "openvino", "onnxruntime"]
 
 
@@ -48,10 +48,12 @@ class SourceConfig:
     max_speed: bool = _key(False, "simulated ocean: as fast as possible")
     join: bool = _key(False, "several files as one stream, gaps from the times in their names or side-cars")
     device: str = _key("", "sound card, for kind = device: part of its name, see 'tonald devices'")
-    fs: int = _key(0, "Hz; needed for pcm without a WAV header and for device; 0: as the source says")
+    on_absent: Literal["fail", "wait"] = _key("fail", "sound card that is absent at the start: end, or wait for it")
+    latency_s: float = _key(0.5, "s that the sound system buffers; less loses samples on a busy machine")
+    fs: int = _key(0, "Hz; needed for pcm without a WAV header; 0: as the source or the card says")
     channels: tuple[int, ...] = _key((), "which channels, counted from 0; empty: all")
-    n_channels: int = _key(1, "channels of raw PCM, or of the simulated ocean")
-    sample_format: SampleFormat = _key("s16le", "raw PCM only")
+    n_channels: int = _key(0, "channels of raw PCM, or of the simulated ocean; 0: one, or as a WAV header says")
+    sample_format: SampleFormat = _key("auto", "raw PCM; auto: s16le, or as a WAV header says")
     scenario: str = _key("standard", "simulated ocean: standard, low_snr, two_ships, wide or empty")
     seed: int = _key(0, "simulated ocean: which one")
     duration_s: float = _key(0.0, "s; simulated ocean: stop after this long; 0: never")
@@ -63,8 +65,10 @@ class SourceConfig:
             raise ConfigError("source.device is empty: name the sound card, 'tonald devices' lists them")
         if self.fs < 0:
             raise ConfigError(f"source.fs = {self.fs} is negative: give the sample rate in Hz")
-        if self.n_channels < 1:
-            raise ConfigError(f"source.n_channels = {self.n_channels} is not positive")
+        if self.n_channels < 0:
+            raise ConfigError(f"source.n_channels = {self.n_channels} is negative")
+        if not self.latency_s > 0:
+            raise ConfigError(f"source.latency_s = {self.latency_s} is not positive")
         if any(c < 0 for c in self.channels):
             raise ConfigError(f"source.channels = {list(self.channels)}: channels count from 0")
         if len(set(self.channels)) != len(self.channels):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 from daemon.config import SourceConfig
 from daemon.frames import Source
-from models.errors import UsageError
+from models.errors import InputError, UsageError
 
 __all__ = ["open_source", "parse_source"]
 
@@ -55,23 +56,35 @@ def open_source(settings: SourceConfig) -> Source:
         from daemon.sources.raw_pcm import RawPcmSource
 
         return RawPcmSource(
-            sys.stdin.buffer,
+            _standard_input(),
             fs=settings.fs or None,
-            n_channels=settings.n_channels,
-            sample_format=settings.sample_format,
+            n_channels=settings.n_channels or None,
+            sample_format=None if settings.sample_format == "auto" else settings.sample_format,
             channels=channels,
         )
     if settings.kind == "device":
         from daemon.sources.portaudio import PortAudioSource
 
-        return PortAudioSource(settings.device, fs=settings.fs, channels=channels)
+        return PortAudioSource(
+            settings.device,
+            fs=settings.fs or None,
+            channels=channels,
+            on_absent=settings.on_absent,
+            latency_s=settings.latency_s,
+        )
     from daemon.sources.simulated import SimulatedSource
 
     return SimulatedSource(
         scenario=settings.scenario,
         fs=settings.fs or 8000,
-        channels=[f"ch{c}" for c in range(settings.n_channels)],
+        channels=[f"ch{c}" for c in range(settings.n_channels or 1)],
         index=settings.seed,
         realtime=not settings.max_speed,
         duration_s=settings.duration_s or None,
     )
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:
+        raise InputError("standard input is closed: pipe raw PCM into it, e.g. arecord ... | tonald run --source -")
+    return sys.stdin.buffer

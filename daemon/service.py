@@ -108,10 +108,10 @@ class Service:
     def start(self) -> EngineReport:
         """Open everything, prove the engine, bind the endpoints, begin. Nothing is left open if it fails."""
         c = self.config
-        self.bundle = Bundle.load(Path(c.bundle)) if c.bundle else Bundle.load(Bundle.shipped())
-        self.spec: FeatureSpec = with_hop(self.bundle.spec, c.window.hop_s)
         self.source: Source = open_source(c.source)
         try:
+            self.bundle = Bundle.load(Path(c.bundle) if c.bundle else Bundle.shipped())
+            self.spec: FeatureSpec = with_hop(self.bundle.spec, c.window.hop_s)
             self._engine, report = open_engine(
                 self.bundle,
                 c.engine.name,
@@ -228,7 +228,6 @@ class Service:
             case StreamStart():
                 self._running = (event.source, event.epoch, 0)
                 self._label = event.label or event.source
-                self._refused = False
                 self.counts.n_streams += 1
             case AudioBlock():
                 self._running = (event.source, event.epoch, event.first_sample + event.n_samples)
@@ -256,14 +255,13 @@ class Service:
                     "unknown number of" if record.n_missing is None else record.n_missing, record.duration_ns / 1e9,
                 )  # fmt: skip
             case SourceState(state="refused"):
-                self._refused = True
                 self._problem(record.detail)
             case SourceState():
                 _LOGGER.log(
                     logging.INFO if record.state == "running" else logging.WARNING,
                     "source %s is %s: %s", record.source, record.state, record.detail,
                 )  # fmt: skip
-            case StreamEnd() if record.problem and not self._refused:
+            case StreamEnd() if record.problem:
                 self._problem(f"{self._label}: {record.problem}")
 
     def _problem(self, text: str) -> None:

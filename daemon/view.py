@@ -77,7 +77,16 @@ def _say_window(body: Body) -> str:
 
 
 def _say_signature(body: Body) -> str:
-    return f"{body['label']} {_percent(body['probability'])}  {format_lines(body['lines'])}  {_level(body)}".rstrip()
+    return f"{_label(body)}  {format_lines(body['lines'])}  {_level(body)}".rstrip()
+
+
+def _label(body: Body) -> str:
+    """Of an unknown source no class is probable: its signature gives the probability of the likeliest one only."""
+    return (
+        str(body["label"])
+        if body["unknown"] or body["is_ambient"]
+        else f"{body['label']} {_percent(body['probability'])}"
+    )
 
 
 def _say_status(body: Body) -> str:
@@ -151,7 +160,7 @@ class LiveTable:
                     row["lines"] = ""
             elif message.family == "signature":
                 row["lines"] = format_lines(body["lines"], 4)
-                row["last"] = f"{body['label']} {_percent(body['probability'])}"
+                row["last"] = _label(body)
             elif message.family == "status":
                 row["state"] = body["state"] + (f": {body['detail']}" if body["detail"] else "")
                 row["lost"] = str(body["lost_samples_total"])

@@ -93,10 +93,8 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(number, lambda n, _frame: _asked_to_stop(stop, n, _frame))
     families = set() if args.quiet else {"signature", "gap", "status"} | ({"window"} if args.verbose else set())
     service = Service(config, _printer(families) if families else None)
-    report = service.start()
-    for reason in report.reasons:
-        _LOGGER.info("%s", reason)
-    _LOGGER.info("engine %s %s on %s; bundle %s", report.name, report.precision, report.device, service.bundle.id)
+    service.start()
+    _LOGGER.info("bundle %s: %s", service.bundle.id, ", ".join(service.bundle.labels))
     _LOGGER.info("publishing on %s", ", ".join(service.publisher.endpoints))
     manager = ServiceManager()
     manager.ready("listening")

@@ -83,11 +83,6 @@ def test_install_notes_name_every_exit_code() -> None:
         assert f"| {getattr(errors, name).exit_code} |" in text, name
 
 
-def test_no_print_outside_the_commands() -> None:
-    for path in [*ROOT.glob("daemon/*.py"), *ROOT.glob("daemon/s*/*.py"), *ROOT.glob("models/**/*.py")]:
-        assert "print(" not in path.read_text(), path
-
-
 def test_unit_file_is_accepted_without_a_word(tmp_path: Path) -> None:
     import shutil
 
