@@ -21,6 +21,7 @@ from daemon.commands.devices import input_devices
 from daemon.frames import AudioBlock, Event, Gap, SourceState, StreamEnd, StreamStart
 from daemon.sources.portaudio import PortAudioSource
 from models.errors import DeviceError
+from tests.jack_server import Jack
 
 _SPEC = importlib.util.spec_from_file_location("counter_signal", Path(__file__).with_name("counter_signal.py"))
 counter_signal = importlib.util.module_from_spec(_SPEC)
@@ -234,64 +235,10 @@ def test_devices_lists_what_alsa_has(alsa: Path) -> None:
 # JACK: a server with a real-time clock that can be killed.
 
 
-class Jack:
-    """A dummy server of its own name with the counter as its hydrophone."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.env = dict(os.environ, JACK_DEFAULT_SERVER=name, JACK_NO_AUDIO_RESERVATION="1")
-        self.server: subprocess.Popen | None = None
-        self.player: subprocess.Popen | None = None
-
-    def up(self) -> None:
-        self.server = subprocess.Popen(
-            ["jackd", "-n", self.name, "-d", "dummy", "-r", str(FS), "-p", "1024", "-C", "2", "-P", "2"],
-            env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
-            self.player = subprocess.Popen(
-                [sys.executable, counter_signal.__file__],
-                env=self.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            )  # fmt: skip
-            if self.player.stdout.readline().strip() == "up":
-                return
-            self._end(self.player)
-            assert self.server.poll() is None, "jackd ended"
-            time.sleep(0.2)
-        raise AssertionError("jackd did not come up within 20 s")
-
-    def down(self) -> None:
-        for process in (self.player, self.server):
-            if process is not None:
-                self._end(process)
-        self.player = self.server = None
-
-    @staticmethod
-    def _end(process: subprocess.Popen) -> None:
-        process.terminate()  # so that jackd frees its memory; a frozen one needs more
-        try:
-            process.wait(2)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout:
-            process.stdout.close()
-
-    def clean(self) -> None:
-        """Remove what a killed jackd left under its name.
-
-        The segments ``jack-UID-N`` belong to a registry shared by all servers of a user: the next one frees those of
-        a killed one. Removing them by hand keeps every later server from starting.
-        """
-        self.down()
-        for path in Path("/dev/shm").glob(f"*{self.name}*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
 @pytest.fixture
 def jack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Jack]:
-    server = Jack(f"tonald{os.getpid()}x{time.monotonic_ns() % 1_000_000}")
+    name = f"tonald{os.getpid()}x{time.monotonic_ns() % 1_000_000}"
+    server = Jack(name, Path(counter_signal.__file__))
     monkeypatch.setenv("JACK_DEFAULT_SERVER", server.name)
     monkeypatch.setenv("JACK_NO_START_SERVER", "1")
     try:

@@ -16,7 +16,8 @@ from models.train import Dataset, TrainOptions, load_network, spec_of, train
 
 SPEC = FeatureSpec(n_freq=32, n_time=16)
 LABELS = ("low", "high", "ambient")
-QUICK = TrainOptions(n_epochs=4, batch=8)
+ONE = 1  # threads: tiny tensors gain nothing from more
+QUICK = TrainOptions(n_epochs=4, batch=8, n_threads=ONE)
 
 
 def dataset(name: str, n_per_label: int, seed: int) -> Dataset:
@@ -42,7 +43,7 @@ def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
 
 
 def test_training_learns_lines_and_reports(tmp_path: Path) -> None:
-    report = train(TRAIN, VAL, SPEC, tmp_path, TrainOptions(n_epochs=25, batch=8))
+    report = train(TRAIN, VAL, SPEC, tmp_path, TrainOptions(n_epochs=25, batch=8, n_threads=ONE))
     assert report.accuracy == 1.0, report.curve
     assert report.recall == {"low": 1.0, "high": 1.0, "ambient": 1.0}
     assert np.trace(np.array(report.confusion)) == len(VAL.y)
@@ -78,7 +79,7 @@ def test_training_cut_off_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypa
 
 def test_training_stops_early_when_validation_gets_no_better(tmp_path: Path) -> None:
     wrong = dataclasses.replace(VAL, y=np.roll(VAL.y, 8))  # what is learned is wrong there: the loss rises
-    report = train(TRAIN, wrong, SPEC, tmp_path, TrainOptions(n_epochs=60, batch=8, patience=3))
+    report = train(TRAIN, wrong, SPEC, tmp_path, TrainOptions(n_epochs=60, batch=8, patience=3, n_threads=ONE))
     assert report.stopped_early
     assert len(report.curve) == report.best_epoch + 4
 
@@ -95,9 +96,9 @@ def test_label_without_windows_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_folder_of_another_training_is_refused(tmp_path: Path) -> None:
-    train(TRAIN, VAL, SPEC, tmp_path, TrainOptions(n_epochs=1, batch=8))
+    train(TRAIN, VAL, SPEC, tmp_path, TrainOptions(n_epochs=1, batch=8, n_threads=ONE))
     with pytest.raises(UsageError, match="holds another training"):
-        train(TRAIN, VAL, SPEC, tmp_path, TrainOptions(n_epochs=2, batch=8))
+        train(TRAIN, VAL, SPEC, tmp_path, TrainOptions(n_epochs=2, batch=8, n_threads=ONE))
 
 
 def test_folder_without_a_training_says_so(tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_folder_without_a_training_says_so(tmp_path: Path) -> None:
 
 
 def test_damaged_training_says_so(tmp_path: Path) -> None:
-    train(TRAIN, VAL, SPEC, tmp_path, TrainOptions(n_epochs=1, batch=8))
+    train(TRAIN, VAL, SPEC, tmp_path, TrainOptions(n_epochs=1, batch=8, n_threads=ONE))
     (tmp_path / "network.npz").write_bytes(b"PK\x03\x04 nonsense")
     with pytest.raises(InputError, match="damaged"):
         load_network(tmp_path)
