@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,14 @@ from calibration.dataset import AMBIENT, Progress, WindowSet, collect, no_progre
 from calibration.evaluate import Calibrated, Graphs, evaluate, score_maps
 from calibration.masks import class_masks
 from calibration.pictures import choose_examples
-from calibration.reference import Reference, TorchGraphs, largest_differences, to_training_set
+from calibration.precision import half_precision, tolerances
+from calibration.reference import Reference, TorchGraphs, to_training_set
 from calibration.report import write_report
 from calibration.representatives import Clusters, cluster
 from calibration.scenarios import SCENARIOS
 from calibration.sets import Recipe, Sets, cook, windows_for_test
 from models.bundle import Bundle, Representatives, Thresholds, write_bundle
+from models.engines import open_engine
 from models.errors import InputError, UsageError
 from models.explainer import nearest
 from models.export import export_graphs
@@ -45,7 +46,6 @@ RECIPE = "data.json"
 NOMINAL = "0.95"
 #: Simulated windows whose reference outputs go into the bundle: label and seconds into the recording.
 N_GOLDEN = 2
-F16_MARGIN = 4.0
 
 
 def train_network(
@@ -123,8 +123,9 @@ def calibrate_sets(
     reference = Reference.load(run_dir, spec)
     k = min(k, reference.n_channels)
     clusters, representatives = _representatives(reference, sets.train, progress)
-    # three digits are more than a mean over some windows can promise, and pack to half the size
-    masks = np.round(class_masks(reference.score_cam, sets.train, clusters, progress=progress), 3)
+    # the graphs keep class masks in half precision: use the same values everywhere
+    masks = class_masks(reference.score_cam, sets.train, clusters, progress=progress)
+    masks = masks.astype(np.float16).astype(np.float32)
     graphs = TorchGraphs(reference, masks, k)
     limits = _thresholds(graphs, sets.calibrate, representatives, progress)
     known = Calibrated(
@@ -151,7 +152,9 @@ def calibrate_sets(
         "training": training,
         "notes": list(sets.notes),
     }  # fmt: skip
-    tolerances = _tolerances(onnx, golden)
+    progress("half precision", 0, 1)
+    results["f16"] = half_precision(onnx, graphs, known, judged, NOMINAL)
+    progress("half precision", 1, 1)
     with tempfile.TemporaryDirectory(prefix="tonald-") as folder:
         write_report(
             Path(folder),
@@ -164,15 +167,24 @@ def calibrate_sets(
         )
         bundle = write_bundle(
             out, labels=labels, spec=spec, k=k, graphs=onnx, class_masks=masks, representatives=representatives,
-            thresholds=limits, golden=golden, tolerances=tolerances, report_dir=Path(folder), force=force,
+            thresholds=limits, golden=golden, tolerances=tolerances(onnx, golden), report_dir=Path(folder), force=force,
             training={
                 "synthetic": recipe.synthetic, "line_tables_hz": {n: list(t) for n, t in sets.line_tables_hz.items()},
-                "recipe": dataclasses.asdict(recipe), "fingerprint": training["fingerprint"],
+                "recipe": _for_others(recipe), "fingerprint": training["fingerprint"],
                 "best_epoch": training["best_epoch"], "versions": training["versions"],
                 "n_windows": results["n_windows"],
             },
         )  # fmt: skip
+    open_engine(bundle, "onnxruntime", max_batch=N_GOLDEN)[
+        0
+    ].close()  # a bundle that misses its own golden data is none
     return bundle, results
+
+
+def _for_others(recipe: Recipe) -> dict[str, Any]:
+    """The recipe without the places of this machine."""
+    values = dataclasses.asdict(recipe)
+    return values | {k: Path(values[k]).name for k in ("folder", "labels_csv") if values[k] is not None}
 
 
 def _training_report(run_dir: Path) -> dict[str, Any]:
@@ -182,27 +194,6 @@ def _training_report(run_dir: Path) -> dict[str, Any]:
     except (OSError, ValueError) as e:
         raise InputError(f"{run_dir / REPORT}: no finished training: {e}") from e
     return report
-
-
-def _tolerances(
-    onnx: Mapping[tuple[str, str], bytes], golden: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]
-) -> dict[tuple[str, str], dict[str, float]]:
-    """Largest differences from the golden outputs an engine may show.
-
-    ``f32``: 1e-4, or for outputs without bound 2e-5 of their largest value. ``f16``: `F16_MARGIN` times what ONNX
-    Runtime shows with the same file, because another runtime adds the products in another order.
-    """
-    out: dict[tuple[str, str], dict[str, float]] = {}
-    for (name, precision), file in onnx.items():
-        inputs, want = golden[name]
-        scale = {n: float(np.abs(a).max()) for n, a in want.items()}
-        exact = {n: 0.0 if want[n].dtype == np.int32 else max(1e-4, 2e-5 * top) for n, top in scale.items()}
-        if precision == "f32":
-            out[name, precision] = exact
-        else:
-            measured = largest_differences(file, inputs, want)
-            out[name, precision] = {n: max(exact[n], F16_MARGIN * measured[n]) for n in want}
-    return out
 
 
 def _representatives(
@@ -232,6 +223,7 @@ def _thresholds(graphs: Graphs, windows: WindowSet, representatives: Representat
     row_lo = windows.spec.row_lo
     mix: dict[str, dict[str, float]] = {}
     for i, label in enumerate(windows.labels):
+        progress("thresholds", i, len(windows.labels))
         if label != AMBIENT:
             maps = [b.mix[:, row_lo:].ravel() for b in score_maps(graphs, noise, np.full(len(noise), i))]
             cells = np.concatenate(maps)
@@ -240,7 +232,7 @@ def _thresholds(graphs: Graphs, windows: WindowSet, representatives: Representat
     probabilities: dict[str, float] = {}
     for i, label in enumerate(windows.labels):
         own = windows.of_label(label)
-        batches = list(score_maps(graphs, own, np.full(len(own), -1), progress=progress))
+        batches = list(score_maps(graphs, own, np.full(len(own), -1)))
         probs = np.concatenate([b.probs for b in batches])
         _, distance = nearest(np.concatenate([b.embedding for b in batches]), representatives.embeddings)
         # where the network errs, its distances and probabilities say nothing of the label
@@ -248,6 +240,7 @@ def _thresholds(graphs: Graphs, windows: WindowSet, representatives: Representat
         chosen = right if right.any() else np.ones(len(own), bool)
         distances[label] = thresholds.unknown_distance(distance[chosen])
         probabilities[label] = thresholds.least_probability(probs[chosen, i])
+    progress("thresholds", len(windows.labels), len(windows.labels))
     return Thresholds(mix, NOMINAL, distances, probabilities)
 
 

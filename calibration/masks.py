@@ -2,10 +2,13 @@ r"""Class masks: where, on the whole, the network looks for a class.
 
 For each class ``c`` with representatives ``r`` of cluster sizes ``n_r``::
 
-    C_c = minmax( sum_r n_r L_r / sum_r n_r ),    L_r = Score-CAM of representative r for class c, all channels
+    C_c = minmax( mean over time of sum_r n_r L_r / sum_r n_r ),    L_r = Score-CAM of r for class c, all channels
 
 Adding beats the maximum (the paper's takeaway; measured too: overwritten tones 4.2 against 7.6 % at 86 % removal), and
-weighting by cluster size lets few representatives stand for all windows. Ambient has no signature: its mask is zero.
+weighting by cluster size lets few representatives stand for all windows. A window begins anywhere in a recording, so a
+class can claim rows but no columns: the mean over time takes out what single representatives and the edges of the
+convolutions left there (96 simulated test windows, conformal 0.95: overwritten tones 24.7 to 22.7 %, removed noise 98.2
+to 98.5 %, line F1 71 to 76 %). Ambient has no signature: its mask is zero.
 """
 
 from __future__ import annotations
@@ -60,6 +63,7 @@ def class_masks(
             found = clusters[label]
             chosen = np.flatnonzero(windows.y == i)[found.members]
             maps = np.stack([cam(windows.features[j : j + 1], i)[0] for j in chosen])
-            masks[i] = minmax(np.average(maps, axis=0, weights=found.sizes).astype(np.float32))
+            mean = np.average(maps, axis=0, weights=found.sizes).mean(axis=1, keepdims=True)
+            masks[i] = minmax(mean.astype(np.float32))  # the same in all columns
     progress("class masks", len(windows.labels), len(windows.labels))
     return masks

@@ -18,7 +18,7 @@ from models.score_cam import score_cam
 from models.spec_cnn import SpecCnn
 from models.train import Dataset, load_network
 
-__all__ = ["Reference", "TorchGraphs", "largest_differences", "to_training_set"]
+__all__ = ["OnnxFiles", "Reference", "TorchGraphs", "to_training_set"]
 
 F32 = npt.NDArray[np.float32]
 Arrays = dict[str, npt.NDArray[Any]]
@@ -114,17 +114,27 @@ class TorchGraphs:
         return cam, mix
 
 
-def largest_differences(
-    file: bytes, inputs: Mapping[str, npt.NDArray[Any]], want: Mapping[str, npt.NDArray[Any]]
-) -> dict[str, float]:
-    """Largest absolute difference of each output of an ONNX file, run by ONNX Runtime, from ``want``."""
-    import onnxruntime
+class OnnxFiles:
+    """Graphs as they stand in ONNX files, run by ONNX Runtime: what a lower precision costs is measured with them."""
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    names = list(want)
-    got = session.run(names, dict(inputs))
-    return {
-        name: float(np.abs(np.asarray(g, np.float64) - want[name]).max()) for name, g in zip(names, got, strict=True)
-    }
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self._sessions = {
+            name: onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+            for name, file in files.items()
+        }
+
+    def run(self, graph: str, tensors: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        """Run one graph, see `models.graphs`."""
+        outputs = self._sessions[graph].run(list(OUTPUTS[graph]), dict(tensors))
+        return dict(zip(OUTPUTS[graph], outputs, strict=True))
+
+    def differences(
+        self, graph: str, inputs: Mapping[str, npt.NDArray[Any]], want: Mapping[str, npt.NDArray[Any]]
+    ) -> dict[str, float]:
+        """Largest absolute difference of each output from ``want``."""
+        got = self.run(graph, inputs)
+        return {name: float(np.abs(got[name].astype(np.float64) - a).max()) for name, a in want.items()}

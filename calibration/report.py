@@ -236,6 +236,11 @@ def _page(results: Mapping[str, Any], pictures: Sequence[tuple[str, str]], synth
         )
     if e["signature"] is not None:
         parts.append(_signature_tables(e))
+    if (half := results.get("f16")) is not None:
+        parts.append(
+            f"<h2>Half precision</h2><p>Trunk in float16 against float32 on {half['n_windows']} windows: same label in "
+            f"{half['same_label']:.1f} %, overlap (IoU) of the masks {half['mask_iou']:.3f}.</p>"
+        )
     parts.append("<h2>Training, confusion, representatives</h2><img src=summary.png alt='training, confusion, elbow'>")
     if pictures:
         parts.append("<h2>Windows</h2>")
