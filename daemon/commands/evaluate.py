@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", type=Path, required=True, metavar="FOLDER", help="recordings to score on")
     add_data_arguments(parser)
     parser.add_argument("--k", type=int, default=16, help="channels that Score-CAM weighs (default: 16)")
-    parser.add_argument("--epochs", type=int, default=None, help="most epochs of training")
+    parser.add_argument(
+        "--epochs", type=int, default=None, help="most epochs of training (default: by the number of windows)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of split and network (default: 0)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep run folder and bundle there")
     parser.add_argument("--engine", default="auto", help="auto, openvino, onnxruntime or tensorrt (default: auto)")

@@ -24,7 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seconds", type=float, default=40.0, help="length of each simulated recording (default: 40)")
     add_data_arguments(parser)
-    parser.add_argument("--epochs", type=int, default=None, help="most epochs; stops earlier when it no longer helps")
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        default=None,
+        help="most epochs; stops earlier when it no longer helps (default: by the number of windows)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of data and network (default: 0)")
 
 

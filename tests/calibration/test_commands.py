@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +109,27 @@ def test_shipped_bundle_is_small_and_holds_its_report() -> None:
     }  # fmt: skip
     assert len([p for p in files if p.match("report/window_*.png")]) == 5
     assert (folder / "report" / "index.html").is_file()
+
+
+def test_shipped_bundle_works_where_no_training_library_is_installed() -> None:
+    script = """
+import sys
+for name in ("torch", "sklearn", "onnx", "onnxscript", "matplotlib", "rich", "soundfile", "sounddevice"):
+    sys.modules[name] = None  # importing it raises
+from calibration.ocean import simulate
+from calibration.scenarios import SCENARIOS
+from models.bundle import Bundle
+from models.engines import open_engine
+from models.explainer import Explainer
+from models.features import windows_of
+bundle = Bundle.load(Bundle.shipped())
+engine, _ = open_engine(bundle, max_batch=1)
+r = simulate(SCENARIOS["standard"], "test", 1000, "vessel_1", 9.0)
+window = next(iter(windows_of(bundle.spec, r.fs, r.x)))
+(verdict,) = Explainer(bundle, engine).explain(window.features)
+print(verdict.detections[0].label)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "vessel_1"), done.stderr
