@@ -202,6 +202,9 @@ def test_terminated_daemon_drains_and_says_so_to_the_service_manager(tmp_path: P
         reader.start()
         daemon = subprocess.Popen(command, cwd=ROOT, env=env)
         states = [manager.recv(4096).decode() for _ in range(4)]
+        end = time.monotonic() + 30
+        while time.monotonic() < end and not any(m.family == "window" for m in got):
+            states.append(manager.recv(4096).decode())  # a subscriber that came before tries again every 2 s
         daemon.send_signal(signal.SIGTERM)
         assert daemon.wait(30) == 0
         while not states[-1].startswith("STOPPING=1"):
