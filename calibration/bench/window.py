@@ -1,0 +1,187 @@
+"""``tonald bench window``: milliseconds per explained window, engines against public libraries, in one run."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from calibration.bench import contestants
+from calibration.bench.checks import check
+from calibration.bench.contestants import Contestant, Way
+from calibration.bench.rounds import fastest, ratio, timed
+from calibration.dataset import AMBIENT, Progress, collect, no_progress, simulated_clips
+from calibration.scenarios import SCENARIOS
+from models.bundle import Bundle
+from models.engines.base import usable_cores
+from models.features import FeatureSpec
+from models.import_onnx import spec_cnn_from_onnx
+
+__all__ = ["BATCHES", "bench_window", "cpu_name", "windows_for_bench"]
+
+F32 = npt.NDArray[np.float32]
+
+BATCHES = (1, 32)
+SCENARIO = "standard"
+DISTRIBUTIONS = ("numpy", "torch", "openvino", "onnxruntime", "grad-cam", "torchcam", "opencv-python-headless")
+
+
+def bench_window(bundle: Bundle, seconds_per_cell: float, progress: Progress = no_progress) -> dict[str, Any]:
+    """Measure; the result is what ``--json`` writes.
+
+    Parameters
+    ----------
+    seconds_per_cell
+        Time for one contestant at one batch size, all rounds together. A slow one still gets five rounds.
+
+    Returns
+    -------
+    dict
+        ``speedup``: per batch size the median over the rounds of the faster peer's time over that of the best engine in
+        f32, None without a peer. ``rows``: one per contestant and batch size; ``ratio`` is the faster peer's time over
+        the row's. ``checks``: see `calibration.bench.checks`.
+
+    Raises
+    ------
+    BundleError
+        If the bundle holds no fused graph or no Spec-CNN.
+    EngineError
+        If no engine works in f32, or one computes something else than torch does.
+    """
+    n_threads = usable_cores()
+    network = spec_cnn_from_onnx(bundle.graph_bytes("classify", "f32"))
+    x = windows_for_bench(bundle.spec, max(BATCHES), progress)
+    engines, notes = contestants.engines(bundle, max(BATCHES), n_threads)
+    try:
+        with _torch_threads(n_threads):
+            found, absent = contestants.peers(network)
+            notes += absent
+            checks = check(network, x, bundle.k, bundle.manifest.fill, engines, found)
+            everyone = [*engines, *contestants.references(network, bundle.k, bundle.manifest.fill), *found]
+            rows = _race(everyone, x, seconds_per_cell, progress)
+    finally:
+        for c in engines:
+            if c.engine is not None:
+                c.engine.close()
+    return {
+        "speedup": {f"batch_{n}": _speedup(rows, n) for n in BATCHES},
+        "rows": rows,
+        "checks": checks,
+        "notes": notes,
+        "cpu": cpu_name(),
+        "n_threads": n_threads,
+        "k": bundle.k,
+        "n_channels": network.n_channels,
+        "bundle": {"name": bundle.manifest.name, "id": bundle.id},
+        "windows": f"{len(x)} of scenario {SCENARIO}, test seeds",
+        "seconds_per_cell": seconds_per_cell,
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in DISTRIBUTIONS},
+        "units": "milliseconds per window, medians over rounds; ratio: the faster peer's time over the row's, "
+        "median of the ratios within a round",
+    }
+
+
+def windows_for_bench(spec: FeatureSpec, n: int, progress: Progress = no_progress) -> F32:
+    """``n`` simulated windows ``(n, n_planes, n_freq, n_time)`` of test seeds, all classes and ambient in turn."""
+    scenario = SCENARIOS[SCENARIO]
+    labels = (*scenario.labels, AMBIENT)
+    per_label = -(-n // len(labels))
+    # the grid ends with the last whole window: per_label windows without common samples, and one to spare
+    seconds = (per_label + 1) * spec.n_time * spec.hop / spec.fs_model + spec.n_fft / spec.fs_model
+    clips = simulated_clips(scenario, "test", 1, seconds, fs=spec.fs_model)
+    every = spec.n_time // spec.n_time_step
+    windows = collect(clips, spec, labels, every=every, what="windows", progress=progress)
+    in_turn = np.argsort(np.concatenate([np.arange(c) for c in windows.counts().values()]), kind="stable")
+    return np.ascontiguousarray(windows.features[in_turn[:n]])
+
+
+def _race(everyone: Sequence[Contestant], x: F32, seconds: float, progress: Progress) -> list[dict[str, Any]]:
+    """Choose each contestant's fastest way, then time all cells together."""
+    cells: list[tuple[Contestant, int, Way]] = []
+    for i, c in enumerate(everyone):
+        progress("trying", i, len(everyone))
+        alone: Way | None = None
+        for n in BATCHES:
+            ways = [*c.ways(n), *([contestants.in_pieces(alone, 1)] if alone else [])]
+            way = ways[fastest([_call(w, x[:n]) for w in ways])]
+            alone = alone or way
+            cells.append((c, n, way))
+    progress("trying", len(everyone), len(everyone))
+    # a batch size at a time: the calls of one round are then alike in length, so their ratios share the same minute
+    rows = []
+    for n in BATCHES:
+        own = [(c, way) for c, m, way in cells if m == n]
+        told = functools.partial(progress, f"batch {n}")
+        times = timed([_call(way, x[:n]) for _, way in own], seconds, told=told)
+        rows += _rows(own, n, times)
+    return rows
+
+
+def _call(way: Way, x: F32) -> Callable[[], object]:
+    return lambda: way.run(x)
+
+
+def _rows(own: Sequence[tuple[Contestant, Way]], n: int, times: npt.NDArray[np.float64]) -> list[dict[str, Any]]:
+    median = np.median(times, axis=0)
+    rivals = [i for i, (c, _) in enumerate(own) if c.side == "peer"]
+    faster = min(rivals, key=lambda i: median[i], default=None)
+    return [
+        {
+            "contestant": c.name,
+            "side": c.side,
+            "precision": c.precision,
+            "channels": c.n_channels,
+            "batch": n,
+            "ms_per_window": 1e3 * float(median[i]) / n,
+            "quartiles_ms": [1e3 * float(q) / n for q in np.quantile(times[:, i], (0.25, 0.75))],
+            "ratio": None if faster is None else ratio(times[:, faster], times[:, i]),
+            "way": way.name,
+            "n_rounds": len(times),
+        }
+        for i, (c, way) in enumerate(own)
+    ]
+
+
+def _speedup(rows: Sequence[dict[str, Any]], n: int) -> float | None:
+    """Ratio of the best engine in f32 to the faster peer."""
+    ours = [r for r in rows if r["batch"] == n and r["side"] == "tonald" and r["precision"] == "f32"]
+    best = min(ours, key=lambda r: float(r["ms_per_window"]))
+    value: float | None = best["ratio"]
+    return value
+
+
+def cpu_name() -> str:
+    """The processor as its maker names it, as far as the system tells."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    except OSError:
+        pass  # not Linux: the next best source
+    return platform.processor() or platform.machine()
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@contextmanager
+def _torch_threads(n: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,25 @@
+"""``tonald bench``: measurements of speed, each a word of its own."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+__all__ = ["add_arguments", "run"]
+
+BENCHES = {"window": "milliseconds per explained window, against public libraries"}
+"""Each lives in ``daemon/commands/bench_<name>.py``."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the words of the command."""
+    what = parser.add_subparsers(dest="bench", required=True, metavar="WHAT")
+    for name, text in BENCHES.items():
+        module = importlib.import_module(f"daemon.commands.bench_{name}")
+        module.add_arguments(what.add_parser(name, help=text, description=text[0].upper() + text[1:] + "."))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Hand over to the measurement named."""
+    code: int = importlib.import_module(f"daemon.commands.bench_{args.bench}").run(args)
+    return code

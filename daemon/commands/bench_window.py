@@ -1,0 +1,99 @@
+"""``tonald bench window``: one table, all contestants, one run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from daemon.commands.progress import shown
+from models.bundle import Bundle
+from models.errors import InputError, UsageError
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the words of the command."""
+    parser.description = (
+        "Milliseconds per explained window (class and Score-CAM): the fused graph on OpenVINO and ONNX Runtime, the "
+        "torch reference, and the ScoreCAM of pytorch-grad-cam and torch-cam, on the same network, windows and "
+        "threads, in turns. Needs the extra 'train'; the peers are in requirements-peers.txt."
+    )
+    parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="bundle; the shipped one by default")
+    parser.add_argument(
+        "--seconds-per-cell", type=float, default=6.0, metavar="S",
+        help="time for each contestant at each batch size, at least five rounds (default: 6)",
+    )  # fmt: skip
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and print; 0 when all figures are there.
+
+    Raises
+    ------
+    TonaldError
+        If the bundle cannot be used, no engine works, or the contestants do not compute the same.
+    """
+    if not (math.isfinite(args.seconds_per_cell) and args.seconds_per_cell > 0.0):
+        raise UsageError(f"--seconds-per-cell {args.seconds_per_cell:g}: must be more than 0")
+    if args.json is not None and not args.json.parent.is_dir():
+        raise InputError(f"{args.json}: no such folder {args.json.parent}")
+    bundle = Bundle.load(Bundle.shipped() if args.bundle is None else args.bundle)
+    from calibration.bench.window import bench_window
+
+    with shown() as progress:
+        result = bench_window(bundle, args.seconds_per_cell, progress)
+    if args.json is not None:
+        try:
+            args.json.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        except OSError as e:
+            raise InputError(f"{args.json}: cannot be written: {e.strerror or e}") from e
+    _tell(result)
+    return 0
+
+
+def _tell(r: dict[str, Any]) -> None:
+    versions = ", ".join(f"{name} {v}" for name, v in r["versions"].items() if v is not None)
+    print(f"{r['cpu']}, {r['n_threads']} threads\n{versions}")
+    print(f"bundle {r['bundle']['name']} {r['bundle']['id']}, k = {r['k']} of {r['n_channels']} channels; "
+          f"windows: {r['windows']}")  # fmt: skip
+    for note in r["notes"]:
+        print(f"note: {note}")
+    _tell_checks(r["checks"])
+    print("\nms per window: median of the rounds, quartiles; ratio: faster peer's time / this row's, paired by round")
+    for batch in dict.fromkeys(row["batch"] for row in r["rows"]):
+        rows = [row for row in r["rows"] if row["batch"] == batch]
+        head = f"batch {batch}, {rows[0]['n_rounds']} rounds"
+        print(f"\n{head:<32}{'channels':>9}{'ms':>9}{'quartiles':>17}"
+              f"{'ratio':>8}   done as")  # fmt: skip
+        for row in rows:
+            lo, hi = row["quartiles_ms"]
+            ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
+            print(f"{row['contestant'] + ' ' + row['precision']:<32}{row['channels']:>9}{row['ms_per_window']:>9.2f}"
+                  f"{f'{lo:.2f}..{hi:.2f}':>17}{ratio:>8}   {row['way']}")  # fmt: skip
+    print()
+    for key, value in r["speedup"].items():
+        told = "no peer to compare with" if value is None else f"{value:.2f} times the faster peer"
+        print(f"best f32 engine, {key.replace('_', ' ')}: {told}")
+
+
+def _tell_checks(checks: list[dict[str, Any]]) -> None:
+    print("checked before timing, on the same windows:")
+    for c in checks:
+        if "cam_max_abs" in c:
+            name = f"{c['contestant']} {c['precision']}"
+            print(
+                f"  {name:<30} from torch: logits within {c['logits_max_abs']:.1e}, maps within {c['cam_max_abs']:.1e}"
+            )
+        else:
+            mine, own = (_number(c[key]) for key in ("rank_correlation", "rank_correlation_own_form"))
+            print(f"  {c['contestant']:<30} rank correlation with the torch reference {mine}; computed in the peer's "
+                  f"form {own}")  # fmt: skip
+
+
+def _number(value: float | None) -> str:
+    return "- (flat maps)" if value is None else f"{value:.3f}"
