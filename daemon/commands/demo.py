@@ -87,20 +87,22 @@ def _view(service: Service, *, plain: bool) -> Iterator[Callable[[Message], None
     if plain or not sys.stdout.isatty():
         yield lambda message: _print_line(service, message)
         return
+    truths: dict[str, str] = {}
+
+    def update(message: Message) -> None:
+        if message.family == "window":
+            truths[message.body["channel"]] = _truth(service, message)
+        foot = ", ".join(f"{channel} {truth}" for channel, truth in sorted(truths.items()))
+        table.update(message, f"truly sounding: {foot}")
+
     with LiveTable("tonald demo (simulated ocean)") as table:
-        yield lambda message: table.update(message, _truth_line(service, message))
+        yield update
 
 
 def _print_line(service: Service, message: Message) -> None:
     if message.family in ("signature", "status", "gap"):
         truth = f"   (truly: {_truth(service, message)})" if message.family == "signature" else ""
         print(format_line(message) + truth, flush=True)
-
-
-def _truth_line(service: Service, message: Message) -> str:
-    if message.family != "window":
-        return ""
-    return f"truly sounding on {message.body['channel']}: {_truth(service, message)}"
 
 
 def _truth(service: Service, message: Message) -> str:
