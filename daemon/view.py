@@ -68,7 +68,9 @@ def _heard(body: Body) -> str:
         return f"not analysed: {body['reason']}"
     if body["detections"]:
         return ", ".join(f"{d['label']} {_percent(d['probability'])}" for d in body["detections"])
-    return "unknown" if body["unknown"] else "ambient"
+    if body["unknown"]:
+        return "unknown"
+    return "unknown lines" if body["n_signatures"] else "ambient"  # nothing known sounds, yet tonals stand out
 
 
 def _say_window(body: Body) -> str:
