@@ -84,7 +84,7 @@ def score_cam(
         Value where the mask is 0; 0 is the paper's.
     weighting : {"prob", "softmax", "cic"}
     channels : int, optional
-        Only the so many maps that rank highest by ``criterion``; None: all.
+        Only the so many maps that rank highest by ``criterion``; None: all. All by number gives the same bits.
     criterion : {"std", "max"}
     sum_activations : bool
         Sum ``Up(A_k)`` instead of ``H_k``.
@@ -107,7 +107,8 @@ def score_cam(
     if channels is not None:
         if not 1 <= channels <= n_maps:
             raise ValueError(f"{channels=} is not in 1..{n_maps}")
-        index = top_channels(a, channels, criterion)  # (B, k)
+        # in the order of the network, so that the sum over all maps is the same to the bit
+        index = top_channels(a, channels, criterion).sort(1).values  # (B, k)
         a = torch.gather(a, 1, index[:, :, None, None].expand(-1, -1, *a.shape[2:]))
     up = functional.interpolate(a, size=x.shape[2:], mode="bilinear", align_corners=False)  # (B, k, n_freq, n_time)
     masks = min_max(up)

@@ -13,6 +13,7 @@ import math
 import os
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from models.spec_cnn import SpecCnn, SpecCnnConfig
 __all__ = ["Dataset", "TrainOptions", "TrainReport", "load_network", "spec_of", "train"]
 
 STATE, BEST, RUN, REPORT = "state.npz", "network.npz", "run.json", "training.json"
+#: What numpy and torch raise on files that are not what they were.
+DAMAGE = (ValueError, KeyError, RuntimeError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +111,7 @@ def train(
     UsageError
         If a group stands in both sets, a set is empty or lacks a label, or ``out_dir`` holds another training.
     InputError
-        If ``out_dir`` cannot be written.
+        If ``out_dir`` cannot be written or its state is damaged, or the validation loss is never a number.
     """
     options = options or TrainOptions()
     _check_split(train_set, val_set)
@@ -125,9 +128,14 @@ def train(
     torch.set_flush_denormal(True)
     trainer = _Trainer(config, options, len(train_set.y), out_dir)
     trainer.resume()
-    with _progress(options.n_epochs) as show:
-        while not trainer.over:
-            show(trainer.epoch(train_set, val_set))
+    try:
+        with _progress(options.n_epochs) as show:
+            while not trainer.over:
+                show(trainer.epoch(train_set, val_set))
+    except OSError as e:  # the state of the last whole epoch is on disk
+        raise InputError(f"{out_dir}: cannot be written: {e.strerror or e}; the same command goes on from here") from e
+    if trainer.best_epoch < 0:
+        raise InputError(f"{out_dir}: the validation loss was never a number: the windows hold NaN or infinity")
     network = load_network(out_dir)
     said = _predict(network, val_set.features).argmax(1)
     report = _report(run, train_set, val_set, trainer, said, network)
@@ -150,8 +158,8 @@ def load_network(out_dir: Path) -> SpecCnn:
             network.load_state_dict({k: torch.from_numpy(stored[k]) for k in stored.files})
     except FileNotFoundError as e:
         raise InputError(f"{out_dir}: holds no finished training ({Path(e.filename).name} is missing)") from None
-    except (ValueError, KeyError, RuntimeError, OSError, zipfile.BadZipFile) as e:
-        raise InputError(f"{out_dir}: the training is damaged: {e}") from e
+    except DAMAGE as e:
+        raise InputError(f"{out_dir}: the training is damaged: {_one_line(e)}") from e
     return network.eval()
 
 
@@ -246,9 +254,16 @@ class _Trainer:
 
     def resume(self) -> None:
         """Take up the state on disk, if there is one."""
-        if not (self._out_dir / STATE).exists():
+        path = self._out_dir / STATE
+        if not path.exists():
             return
-        with (self._out_dir / STATE).open("rb") as file, np.load(file, allow_pickle=False) as s:
+        try:
+            self._read(path)
+        except DAMAGE as e:
+            raise InputError(f"{path}: damaged: {_one_line(e)}; delete it to begin anew") from e
+
+    def _read(self, path: Path) -> None:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as s:
             self.network.load_state_dict({k[2:]: torch.from_numpy(s[k]) for k in s.files if k.startswith("w/")})
             for i, p in enumerate(self.network.parameters()):
                 prefix = f"o/{i}/"
@@ -258,6 +273,10 @@ class _Trainer:
             names = ("loss", "val_loss", "val_accuracy")
             self.curve = [dict(zip(names, map(float, row), strict=True)) for row in s["curve"]]
             self._step, self.best_epoch = (int(v) for v in s["counters"])
+
+
+def _one_line(e: BaseException) -> str:
+    return " ".join(str(e).split())[:200]
 
 
 def _weights(network: nn.Module) -> dict[str, npt.NDArray[Any]]:

@@ -1,6 +1,7 @@
 """Training: it learns, repeats itself for a seed, goes on where it was cut off, and guards its split."""
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 
@@ -113,6 +114,41 @@ def test_damaged_training_says_so(tmp_path: Path) -> None:
     (tmp_path / "network.npz").write_bytes(b"PK\x03\x04 nonsense")
     with pytest.raises(InputError, match="damaged"):
         load_network(tmp_path)
+
+
+def resume_with(tmp_path: Path, state: bytes) -> None:
+    options = TrainOptions(n_epochs=1, batch=8, n_threads=ONE)
+    train(TRAIN, VAL, SPEC, tmp_path, options)
+    (tmp_path / "state.npz").write_bytes(state)
+    train(TRAIN, VAL, SPEC, tmp_path, options)
+
+
+@pytest.mark.parametrize("state", [b"", b"PK\x03\x04 nonsense", b"\x93NUMPY"])
+def test_damaged_state_is_named_in_one_line(tmp_path: Path, state: bytes) -> None:
+    with pytest.raises(InputError, match=r"state\.npz: damaged: .*; delete it to begin anew") as e:
+        resume_with(tmp_path, state)
+    assert "\n" not in str(e.value)
+
+
+def test_state_of_another_network_is_named_in_one_line(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, curve=np.zeros((1, 3)), counters=np.zeros(2, int))
+    with pytest.raises(InputError, match=r"state\.npz: damaged: .*Missing key") as e:
+        resume_with(tmp_path, buffer.getvalue())
+    assert "\n" not in str(e.value)
+
+
+def test_state_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "state.npz.part").mkdir()  # stands where the new state is written
+    with pytest.raises(InputError, match="cannot be written: Is a directory; the same command goes on"):
+        train(TRAIN, VAL, SPEC, tmp_path, QUICK)
+
+
+def test_validation_windows_that_are_no_numbers_are_told(tmp_path: Path) -> None:
+    features = VAL.features.copy()
+    features[0] = np.nan
+    with pytest.raises(InputError, match="never a number"):
+        train(TRAIN, dataclasses.replace(VAL, features=features), SPEC, tmp_path, QUICK)
 
 
 def test_embedding_is_the_second_dense_layer() -> None:
