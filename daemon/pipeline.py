@@ -100,8 +100,8 @@ class Pipeline:
         stream.grid.add_hole(Hole(gap.first_sample, end, "gap"))
         stream.front_end.reset(end)
         stream.digest.reset(end)
-        due = [slot for slots in stream.grid.due(end) for slot in slots]
-        yield from self._slots(stream, due, {})
+        for slots in stream.grid.due(end):  # one at a time: a gap may be long
+            yield from self._slots(stream, slots, {})
 
     def _slots(self, stream: _Stream, due: list[Slot], done: dict[int, FeatureWindow]) -> Iterator[Record]:
         windows = {id(s): stream.window(s, done[s.grid_index]) for s in due if s.reason is None}
