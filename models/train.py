@@ -11,11 +11,9 @@ import hashlib
 import json
 import math
 import os
-import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from torch import Tensor, nn
 from models.errors import InputError, UsageError
 from models.feature_spec import FeatureSpec
 from models.spec_cnn import SpecCnn, SpecCnnConfig
+from models.train_progress import epoch_bar
 
 __all__ = ["Dataset", "TrainOptions", "TrainReport", "load_network", "spec_of", "train"]
 
@@ -129,7 +128,7 @@ def train(
     trainer = _Trainer(config, options, len(train_set.y), out_dir)
     trainer.resume()
     try:
-        with _progress(options.n_epochs) as show:
+        with epoch_bar(options.n_epochs) as show:
             while not trainer.over:
                 show(trainer.epoch(train_set, val_set))
     except OSError as e:  # the state of the last whole epoch is on disk
@@ -364,23 +363,3 @@ def _report(
         confusion=confusion.tolist(),
         versions={"torch": torch.__version__, "numpy": np.__version__},
     )
-
-
-@contextmanager
-def _progress(n_epochs: int) -> Iterator[Callable[[dict[str, float]], None]]:
-    """A bar on a terminal, else nothing."""
-    if not sys.stderr.isatty():
-        yield lambda _row: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
-        TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=n_epochs)
-        yield lambda r: bar.update(
-            task, advance=1, description=f"validation loss {r['val_loss']:.3f}, right {r['val_accuracy']:.1%}"
-        )
