@@ -20,7 +20,7 @@ from daemon.open_source import parse_source
 from daemon.service import Service
 from daemon.view import format_line
 from daemon.wire import Message
-from models.errors import AudioFormatError
+from models.errors import AudioFormatError, UsageError
 
 __all__ = ["add_arguments", "run"]
 
@@ -81,7 +81,7 @@ def _channels(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(c) for c in text.split(","))
     except ValueError:
-        raise AudioFormatError(f"--channels {text!r}: give whole numbers counted from 0, such as 0,2") from None
+        raise UsageError(f"--channels {text!r}: give whole numbers counted from 0, such as 0,2") from None
 
 
 def run(args: argparse.Namespace) -> int:
