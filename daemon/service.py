@@ -193,10 +193,7 @@ class Service:
 
     def _run(self) -> None:
         try:
-            if self.config.publish.wait_subscriber_s and not self.publisher.wait_for_subscriber(
-                self.config.publish.wait_subscriber_s
-            ):
-                _LOGGER.info("no subscriber within %g s: going on", self.config.publish.wait_subscriber_s)
+            self._await_subscriber()
             while not self._stop.is_set():
                 self.last_turn = time.monotonic()
                 event = self.source.read(READ_TIMEOUT_S)
@@ -209,6 +206,16 @@ class Service:
             self.failure = e
         finally:
             self.finished.set()
+
+    def _await_subscriber(self) -> None:
+        """Give a first subscriber the time the settings state, in turns of the loop."""
+        end = time.monotonic() + self.config.publish.wait_subscriber_s
+        while not self._stop.is_set() and (left := end - time.monotonic()) > 0:
+            self.last_turn = time.monotonic()
+            if self.publisher.wait_for_subscriber(min(left, READ_TIMEOUT_S)):
+                return
+        if self.config.publish.wait_subscriber_s:
+            _LOGGER.info("no subscriber within %g s: going on", self.config.publish.wait_subscriber_s)
 
     def _process(self, event: Event) -> bool:
         """Publish what follows from an event; True if the source is through."""

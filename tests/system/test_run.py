@@ -251,3 +251,24 @@ sys.exit(main(["run", "--source", {str(recording)!r}, "--once", "--wait-subscrib
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "signature" in done.stdout
+
+
+def test_daemon_asked_to_stop_while_it_waits_for_a_subscriber_stops(recording: Path, tmp_path: Path) -> None:
+    words = [
+        "run",
+        "--source",
+        str(recording),
+        "--publish",
+        f"ipc://{tmp_path}/w",
+        "--wait-subscriber",
+        "300",
+        "--quiet",
+    ]
+    daemon = subprocess.Popen([*TONALD, *words], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert daemon.stderr is not None
+    for line in daemon.stderr:
+        if "publishing on" in line:
+            break
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(8) == 0  # the loop turns four times a second; the rest is a busy machine's margin
+    daemon.stderr.close()
