@@ -7,13 +7,11 @@ class.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from models.dataset import Dataset
 from models.errors import InputError, UsageError
 from models.feature_spec import FeatureSpec
 from models.spec_cnn import SpecCnn, SpecCnnConfig
@@ -33,30 +32,6 @@ __all__ = ["Dataset", "TrainOptions", "TrainReport", "load_network", "spec_of", 
 STATE, BEST, RUN, REPORT = "state.npz", "network.npz", "run.json", "training.json"
 #: What numpy and torch raise on files that are not what they were.
 DAMAGE = (ValueError, KeyError, RuntimeError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Dataset:
-    """Windows with labels; a group is what must not be torn apart (a recording, a vessel)."""
-
-    features: npt.NDArray[np.float32]
-    """``(n, n_planes, n_freq, n_time)``, 0..1."""
-    y: npt.NDArray[np.int64]
-    """``(n,)`` index of the label."""
-    groups: Sequence[str]
-    labels: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        n = len(self.features)
-        if not n == len(self.y) == len(self.groups):
-            raise ValueError(f"{n} windows, {len(self.y)} labels, {len(self.groups)} groups: must be as many")
-
-    def fingerprint(self) -> str:
-        """SHA-256 over features, labels and groups."""
-        h = hashlib.sha256(np.ascontiguousarray(self.features, "<f4").tobytes())
-        h.update(np.ascontiguousarray(self.y, "<i8").tobytes())
-        h.update(json.dumps([list(self.groups), list(self.labels)]).encode())
-        return h.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
