@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait-subscriber", metavar="S", type=float, help="wait at most so long for a subscriber")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--quiet", action="store_true", help="print no records")
-    shown.add_argument("--verbose", action="store_true", help="print each window, not only signatures, gaps and states")
+    shown.add_argument("--verbose", action="store_true", help="print each window, also those with signatures")
 
 
 def settings(args: argparse.Namespace) -> Config:
@@ -91,8 +91,7 @@ def run(args: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda n, _frame: _asked_to_stop(stop, n, _frame))
-    families = set() if args.quiet else {"signature", "gap", "status"} | ({"window"} if args.verbose else set())
-    service = Service(config, _printer(families) if families else None)
+    service = Service(config, None if args.quiet else _printer(all_windows=args.verbose, silent_windows=args.once))
     service.start()
     _LOGGER.info("bundle %s: %s", service.bundle.id, ", ".join(service.bundle.labels))
     _LOGGER.info("publishing on %s", ", ".join(service.publisher.endpoints))
@@ -132,11 +131,17 @@ class _JournalFormatter(logging.Formatter):
         return f"<{priority}>{super().format(record)}"
 
 
-def _printer(families: set[str]) -> Callable[[Message], None]:
+def _printer(*, all_windows: bool, silent_windows: bool) -> Callable[[Message], None]:
+    """Print signatures, gaps and states; windows too, or those that no signature speaks for."""
+
     def show(message: Message) -> None:
-        if message.family in families:
-            sys.stdout.write(format_line(message) + "\n")
-            sys.stdout.flush()
+        if message.family == "window":
+            if not (all_windows or (silent_windows and not message.body["n_signatures"])):
+                return
+        elif message.family not in ("signature", "gap", "status"):
+            return
+        sys.stdout.write(format_line(message) + "\n")
+        sys.stdout.flush()
 
     return show
 
