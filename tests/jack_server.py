@@ -13,10 +13,10 @@ FS = 48_000
 
 
 class Jack:
-    """A dummy server of its own name; the script ``player`` is its client ``hydro``, with two outputs."""
+    """A dummy server of its own name, with ``play_into_jack.py`` and its words as hydrophone."""
 
-    def __init__(self, name: str, player: Path, *words: str) -> None:
-        self.name, self.script = name, [sys.executable, str(player), *words]
+    def __init__(self, name: str, *words: str) -> None:
+        self.name, self.script = name, [sys.executable, str(Path(__file__).with_name("play_into_jack.py")), *words]
         self.env = dict(os.environ, JACK_DEFAULT_SERVER=name, JACK_NO_AUDIO_RESERVATION="1")
         self.server: subprocess.Popen | None = None
         self.player: subprocess.Popen | None = None

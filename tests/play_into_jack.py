@@ -1,4 +1,7 @@
-"""A JACK client ``hydro``: plays ``FILE.npy`` (float32) on one output and an exact sample counter on the other."""
+"""A JACK client ``hydro`` with two outputs, run as a script.
+
+Without a word it plays the counter, +n and -n. With ``FILE.npy`` (float32) it plays the file, over and over, and +n.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,11 @@ import threading
 
 import jack
 import numpy as np
-
-N_COUNTER = 1 << 24
-
-
-def counter(first: int, n: int) -> np.ndarray:
-    """Samples ``first..first + n`` of the counter, exact in float32."""
-    return ((np.arange(first, first + n) % N_COUNTER) / (N_COUNTER / 2) - 1).astype(np.float32)
+from counter_signal import ramp  # a neighbour: a script's own folder leads its path
 
 
 def main() -> None:
-    x = np.load(sys.argv[1])
+    x = np.load(sys.argv[1]) if len(sys.argv) > 1 else None
     client = jack.Client("hydro", no_start_server=True)
     outs = [client.outports.register(f"out_{i}") for i in range(2)]
     done = threading.Event()
@@ -27,8 +24,10 @@ def main() -> None:
     @client.set_process_callback
     def on_cycle(n: int) -> None:
         nonlocal position
-        outs[0].get_array()[:] = x[(position + np.arange(n)) % x.size]
-        outs[1].get_array()[:] = counter(position, n)
+        counter = ramp(position, n)
+        first, second = (counter, -counter) if x is None else (x[(position + np.arange(n)) % x.size], counter)
+        outs[0].get_array()[:] = first
+        outs[1].get_array()[:] = second
         position += n
 
     client.set_shutdown_callback(lambda *_: done.set())

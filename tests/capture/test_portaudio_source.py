@@ -21,11 +21,8 @@ from daemon.commands.devices import input_devices
 from daemon.frames import AudioBlock, Event, Gap, SourceState, StreamEnd, StreamStart
 from daemon.sources.portaudio import PortAudioSource
 from models.errors import DeviceError
+from tests import counter_signal
 from tests.jack_server import Jack
-
-_SPEC = importlib.util.spec_from_file_location("counter_signal", Path(__file__).with_name("counter_signal.py"))
-counter_signal = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(counter_signal)
 
 FS = 48_000
 if sys.platform != "linux":
@@ -238,7 +235,7 @@ def test_devices_lists_what_alsa_has(alsa: Path) -> None:
 @pytest.fixture
 def jack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Jack]:
     name = f"tonald{os.getpid()}x{time.monotonic_ns() % 1_000_000}"
-    server = Jack(name, Path(counter_signal.__file__))
+    server = Jack(name)
     monkeypatch.setenv("JACK_DEFAULT_SERVER", server.name)
     monkeypatch.setenv("JACK_NO_START_SERVER", "1")
     try:
