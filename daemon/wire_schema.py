@@ -159,7 +159,11 @@ FAMILIES: dict[str, dict[str, Field]] = {
     "window": {
         **SLOT,
         "analysed": Field("bool", "false: see reason"),
-        "reason": _str("why not analysed", null=True, one_of=("gap", "invalid", "overload", "warm-up")),
+        "reason": _str(
+            "why not analysed; overload and warm-up are reserved, no daemon sends them yet",
+            null=True,
+            one_of=("gap", "invalid", "overload", "warm-up"),
+        ),
         "detections": Field("list", "classes above their threshold", of=Field("map", "", fields=DETECTION)),
         "is_ambient": Field("bool", "nothing but ambient noise, says the network", null=True),
         "unknown": Field("bool", "unlike anything the network was trained on", null=True),

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from daemon.config import Config, reference
+from daemon.endpoints import Endpoint
 
 __all__ = ["add_arguments", "run"]
 
@@ -22,6 +23,8 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(reference())
         return 0
     config = Config.load(args.check)
+    for endpoint in config.publish.endpoints:
+        Endpoint.parse(endpoint)
     source = config.source
     what = {"file": source.path, "device": source.device, "simulated": source.scenario, "pcm": source.sample_format}
     print(f"{args.check}: good")

@@ -1,5 +1,6 @@
 """The house rules that a machine can check."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -93,3 +94,30 @@ def test_unit_file_is_accepted_without_a_word(tmp_path: Path) -> None:
     unit.write_text(text)
     done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_figures_in_the_docs_are_those_of_the_shipped_report() -> None:
+    report = json.loads((ROOT / "models/bundles/simulated/report/report.json").read_text())["evaluation"]
+    at_95, free = report["signature"]["conformal_95"], report["signature"]["threshold_free"]
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    for text in (
+        f"{report['accuracy']:.2f} % of windows named rightly",
+        f"{at_95['removed_noise']:.1f} % of the noise",
+        f"{at_95['overwritten_tones']:.1f} % of the ship's own tone cells",
+        f"{at_95['intersecting_regions']:.2f} lines of other classes",
+        f"{free['ot_at_rn_86']:.1f} % of tone cells lost",
+    ):
+        assert text in readme
+    table = (ROOT / "docs/calibration.md").read_text()
+    for name, key in (("conformal 0.86", "conformal_86"), ("conformal 0.95", "conformal_95"), ("fixed 0.75", "cut_75")):
+        row = report["signature"][key]
+        assert f"| {name} | {row['removed_noise']:.1f} | {row['overwritten_tones']:.1f} ±" in table
+
+
+def test_configuration_open_to_the_network_is_refused_by_the_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "open.toml"
+    path.write_text("[publish]\nendpoints = ['tcp://0.0.0.0:5565']\n")
+    assert main(["config", "--check", str(path)]) == 78
+    assert "open to the network" in capsys.readouterr().err
