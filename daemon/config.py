@@ -23,8 +23,8 @@ else:
     import tomli as tomllib
 
 __all__ = [
-    "Config", "EngineConfig", "ExtractConfig", "LogConfig", "PublishConfig", "SourceConfig", "WindowConfig",
-    "reference",
+    "Config", "ContactsConfig", "EngineConfig", "ExtractConfig", "LogConfig", "PublishConfig", "SourceConfig",
+    "WindowConfig", "reference",
 ]  # fmt: skip
 
 SourceKind = Literal["simulated", "file", "pcm", "device"]
@@ -119,6 +119,29 @@ class ExtractConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ContactsConfig:
+    """When a contact starts and ends."""
+
+    false_alarms_per_day: float = _key(
+        24.0, "contact starts per day and channel to expect on source-free sea; 0: no gate, whatever starts starts"
+    )
+    n_start: int = _key(3, "of the last m windows, how many must hold a label to start its contact")
+    m: int = _key(5, "analysed windows looked back upon")
+    n_hold: int = _key(1, "of the last m windows, how many hold the contact; with fewer it ends")
+    curve: str = _key("", "file of measured false alarms; empty: those in the bundle")
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.false_alarms_per_day < float("inf"):
+            raise ConfigError(f"contacts.false_alarms_per_day = {self.false_alarms_per_day}: give 0 (no gate) or more")
+        if not 1 <= self.m <= 1000:
+            raise ConfigError(f"contacts.m = {self.m} is not in 1..1000 windows")
+        if not 1 <= self.n_start <= self.m:
+            raise ConfigError(f"contacts.n_start = {self.n_start} is not in 1..contacts.m = {self.m}")
+        if not 1 <= self.n_hold <= self.n_start:
+            raise ConfigError(f"contacts.n_hold = {self.n_hold} is not in 1..contacts.n_start = {self.n_start}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PublishConfig:
     """Who can listen."""
 
@@ -156,6 +179,7 @@ class Config:
     window: WindowConfig = field(default_factory=WindowConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     extract: ExtractConfig = field(default_factory=ExtractConfig)
+    contacts: ContactsConfig = field(default_factory=ContactsConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
     log: LogConfig = field(default_factory=LogConfig)
 

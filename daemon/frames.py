@@ -14,8 +14,8 @@ import numpy.typing as npt
 from models.explainer import Detection, Verdict
 
 __all__ = [
-    "Analysed", "AudioBlock", "ClockState", "Detection", "Event", "Gap", "Reason", "Record", "Signature", "Skipped",
-    "Source", "SourceState", "StreamEnd", "StreamStart", "TonalLine", "Verdict", "Window",
+    "Analysed", "AudioBlock", "ClockState", "Contact", "ContactLine", "Detection", "Event", "Gap", "Reason", "Record",
+    "Signature", "Skipped", "Source", "SourceState", "StreamEnd", "StreamStart", "TonalLine", "Verdict", "Window",
 ]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
@@ -116,7 +116,7 @@ class SourceState:
 Event: TypeAlias = StreamStart | AudioBlock | Gap | StreamEnd | SourceState
 
 
-Record: TypeAlias = "StreamStart | Analysed | Skipped | Signature | Gap | StreamEnd | SourceState"
+Record: TypeAlias = "StreamStart | Analysed | Skipped | Signature | Contact | Gap | StreamEnd | SourceState"
 """What the pipeline makes of events."""
 
 
@@ -225,3 +225,52 @@ class Signature:
         """``(n_freq, n_time)`` the features inside the mask, 0 elsewhere."""
         inside: F32 = np.where(self.mask, self.window.features[0], np.float32(0.0))
         return inside
+
+
+@dataclass(frozen=True, slots=True)
+class ContactLine:
+    """One tonal of a contact, followed over windows."""
+
+    number: int
+    """Within the contact, from 0, in the order of appearance."""
+    freq_hz: float
+    """Mean over the windows it was heard in."""
+    freq_first_hz: float
+    freq_last_hz: float
+    drift_hz_per_s: float
+    """Least squares over all its windows; of the one window if it was heard in one only."""
+    snr_db: float
+    """In-bin signal to noise ratio, mean over its windows."""
+    n_windows: int
+    """Windows it was heard in."""
+    alive: bool
+    """Still followed; False: lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A contact starts, goes on or ends: windows of one label on one channel that persist (daemon.contacts)."""
+
+    source: str
+    channel: str
+    epoch: int
+    fs: int
+    label: str
+    """A class of the bundle, or ``unknown``."""
+    event: Literal["start", "update", "end"]
+    reason: Literal["heard", "lost", "gap", "ended"]
+    """Why this record: heard; or it ended: no longer heard, too long a gap, the stream ended."""
+    first_sample: int
+    """Of the first window it was heard in; with label, channel and epoch the contact's identity."""
+    n_samples: int
+    """To the end of the last window it was heard in."""
+    n_windows: int
+    """Windows it was heard in."""
+    n_skipped: int
+    """Slots of the grid since its first window that were not analysed."""
+    peak_probability: float
+    """Highest in any window; of ``unknown``: the highest of any class."""
+    peak_score: float
+    """Highest in any window: log-odds of the class, or of ``unknown`` lines counted by their share of the window."""
+    lines: tuple[ContactLine, ...]
+    """Tonals followed at present; at the end all that lasted."""

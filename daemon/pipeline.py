@@ -2,9 +2,9 @@
 
 ::
 
-    AudioBlock ─► sieve ─► digest ─► front end ─► explainer ─► extractor ─► Analysed, Signature
-                    │                                 ▲
-    Gap ────────────┴─► grid: which slots are due ────┘ slots with a hole: Skipped, with the reason
+    AudioBlock ─► sieve ─► digest ─► front end ─► explainer ─► extractor ─► contacts ─► Analysed, Signature, Contact
+                    │                                 ▲                        ▲
+    Gap ────────────┴─► grid: which slots are due ────┘ slots with a hole ─────┘ Skipped, with the reason
 
 One ``Pipeline`` serves one source; it has no thread, socket or clock. All channels of a stream go through each stage in
 one call, and all windows that a block completes through the engine in one batch.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+from daemon.contacts import Contacts
 from daemon.digest import AudioDigest
 from daemon.extract import Extractor
 from daemon.frames import (
@@ -54,14 +55,20 @@ def with_hop(spec: FeatureSpec, hop_s: float) -> FeatureSpec:
 
 
 class Pipeline:
-    """From the events of one source to records."""
+    """From the events of one source to records; without ``contacts`` none are kept."""
 
-    def __init__(self, spec: FeatureSpec, explainer: Explainer, extractor: Extractor) -> None:
-        self._spec, self._explainer, self._extractor = spec, explainer, extractor
+    def __init__(
+        self, spec: FeatureSpec, explainer: Explainer, extractor: Extractor, contacts: Contacts | None = None
+    ) -> None:
+        self._spec, self._explainer, self._extractor, self._contacts = spec, explainer, extractor, contacts
         self._stream: _Stream | None = None
 
     def process(self, event: Event) -> Iterator[Record]:
         """Records that follow from one event, in the order they are to be published."""
+        for record in self._records(event):
+            yield from [record] if self._contacts is None else self._contacts.process(record)
+
+    def _records(self, event: Event) -> Iterator[Record]:
         match event:
             case StreamStart():
                 yield event

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,8 @@ from daemon.clock import SampleClock
 from daemon.frames import (
     Analysed,
     ClockState,
+    Contact,
+    ContactLine,
     Gap,
     Record,
     Signature,
@@ -30,7 +32,7 @@ from daemon.frames import (
 from daemon.wire import Array, Identity, Message, common, topic_of
 from models.features import FeatureSpec
 
-__all__ = ["Recorder", "info_message"]
+__all__ = ["Recorder", "contact_id", "info_message"]
 
 NS_PER_S = 1_000_000_000
 
@@ -45,14 +47,19 @@ def info_message(
     precision: str,
     device: str,
     endpoints: Sequence[str],
+    contacts: Mapping[str, Any] | None = None,
 ) -> Message:
-    """What this daemon is, for ``info/``; the publisher sends it again to every new subscriber."""
+    """What this daemon is, for ``info/``; the publisher sends it again to every new subscriber.
+
+    ``contacts`` is the rule of contacts, as `daemon.contact_gate.EffectiveRule.to_dict` gives it; None: none are kept.
+    """
     body = {
         **common(identity, "info"),
         "version": version,
         "labels": list(labels),
         "engine": {"name": engine, "precision": precision, "device": device},
         "features": spec.to_dict(),
+        "contacts": None if contacts is None else dict(contacts),
         "endpoints": list(endpoints),
     }
     return Message(topic_of("info"), body)
@@ -129,6 +136,8 @@ class Recorder:
                 yield self._signature(record)
                 if self._explain:
                     yield self._explained(record)
+            case Contact():
+                yield self._contact(record)
             case Gap():
                 yield from self._gap(record)
             case StreamEnd():
@@ -264,6 +273,25 @@ class Recorder:
         t_column_0_s = float(self._spec.column_centres(window.fs)[0]) / window.fs
         return {"bin_hz": self._spec.bin_hz, "column_s": self._spec.column_s, "t_column_0_s": t_column_0_s}
 
+    # contacts
+
+    def _contact(self, contact: Contact) -> Message:
+        stream = self._streams[contact.source]
+        body = {
+            **common(
+                self._identity, "contact", epoch=contact.epoch, first_sample=contact.first_sample,
+                n_samples=contact.n_samples, t_first_sample_ns=stream.clock.utc_ns(contact.epoch, contact.first_sample),
+                clock=stream.start.clock,
+            ),
+            "source": _text(contact.source), "channel": contact.channel, "fs": contact.fs,
+            "contact_id": contact_id(self._identity, contact), "label": contact.label,
+            "event": contact.event, "reason": contact.reason,
+            "n_windows": contact.n_windows, "n_skipped": contact.n_skipped,
+            "peak_probability": _number(contact.peak_probability), "peak_score": _number(contact.peak_score),
+            "n_lines": len(contact.lines), "lines": [_contact_line(line) for line in contact.lines],
+        }  # fmt: skip
+        return Message(topic_of("contact", contact.channel), body)
+
     # gaps
 
     def _gap(self, gap: Gap) -> Iterator[Message]:
@@ -291,6 +319,20 @@ class Recorder:
             "reason": _text(gap.reason), "duration_ns": gap.duration_ns, "err_ns": gap.err_ns, "journal_seq": None,
         }  # fmt: skip
         return Message(topic_of("gap", channel or _topic_safe(gap.source)), body)
+
+
+def contact_id(identity: Identity, contact: Contact) -> str:
+    """Node, run, channel, epoch, first sample and label: the run is new at each start, so no two contacts share it."""
+    parts = (identity.node, identity.publisher, contact.channel, contact.epoch, contact.first_sample, contact.label)
+    return "/".join(map(str, parts))
+
+
+def _contact_line(line: ContactLine) -> dict[str, int | float | bool]:
+    return {
+        "line": line.number, "freq_hz": float(line.freq_hz), "freq_first_hz": float(line.freq_first_hz),
+        "freq_last_hz": float(line.freq_last_hz), "drift_hz_per_s": float(line.drift_hz_per_s),
+        "snr_db": float(line.snr_db), "n_windows": line.n_windows, "alive": line.alive,
+    }  # fmt: skip
 
 
 def _line(line: TonalLine) -> dict[str, float | None]:

@@ -17,10 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from daemon.config import Config
+from daemon.contact_gate import effective_rule
+from daemon.contacts import Contacts
 from daemon.extract import Extractor
 from daemon.frames import (
     Analysed,
     AudioBlock,
+    Contact,
     Event,
     Gap,
     Record,
@@ -63,14 +66,16 @@ class Counts:
     n_windows: int = 0
     n_skipped: int = 0
     n_signatures: int = 0
+    n_contacts: int = 0
     n_gaps: int = 0
     lost_samples: int = 0
     audio_s: float = 0.0
 
     def __str__(self) -> str:
         lost = f", {self.n_skipped} windows not analysed, {self.lost_samples} samples lost in {self.n_gaps} gaps"
-        return f"{self.audio_s:.0f} s of audio, {self.n_windows} windows analysed, {self.n_signatures} signatures" + (
-            lost if self.n_skipped or self.n_gaps else ""
+        return (
+            f"{self.audio_s:.0f} s of audio, {self.n_windows} windows analysed, {self.n_signatures} signatures, "
+            f"{self.n_contacts} contacts" + (lost if self.n_skipped or self.n_gaps else "")
         )
 
 
@@ -136,7 +141,9 @@ class Service:
         c, thresholds = self.config, self.bundle.thresholds
         scores = {label: levels[c.extract.nominal] for label, levels in thresholds.mix.items()}
         extractor = Extractor(self.spec, scores, c.extract.line_snr_db, c.extract.n_lines_unknown)
-        self._pipeline = Pipeline(self.spec, Explainer(self.bundle, engine), extractor)
+        self._contact_rule = effective_rule(c, self.bundle)
+        contacts = Contacts(self.spec, self._contact_rule.rule)
+        self._pipeline = Pipeline(self.spec, Explainer(self.bundle, engine), extractor, contacts)
         identity = Identity.new(c.node, self.bundle.id)
         self._recorder = Recorder(
             identity, self.spec, self.bundle.labels,
@@ -150,7 +157,7 @@ class Service:
             info_message(
                 identity, self.spec, version=importlib.metadata.version("tonald"), labels=self.bundle.labels,
                 engine=report.name, precision=report.precision, device=report.device,
-                endpoints=self.publisher.endpoints,
+                endpoints=self.publisher.endpoints, contacts=self._contact_rule.to_dict(),
             ),
             wait=True,
         )  # fmt: skip
@@ -253,6 +260,8 @@ class Service:
                 counts.n_skipped += 1
             case Signature():
                 counts.n_signatures += 1
+            case Contact():
+                counts.n_contacts += record.event == "start"
             case Gap():
                 counts.n_gaps += 1
                 counts.lost_samples += record.n_missing or 0

@@ -91,6 +91,27 @@ def _label(body: Body) -> str:
     )
 
 
+def _say_contact(body: Body) -> str:
+    end = f" ({body['reason']})" if body["event"] == "end" else ""
+    return f"{body['event']}{end}  {_contact(body)}  {format_contact_lines(body['lines'])}"
+
+
+def _contact(body: Body) -> str:
+    """Label and length: ``vessel_0 for 34 s``."""
+    seconds = (body["n_samples"] or 0) / body["fs"] if body["fs"] else 0.0
+    return f"{body['label']} for {seconds:.0f} s"
+
+
+def format_contact_lines(lines: Sequence[Body], n_shown: int = N_LINES_SHOWN) -> str:
+    """Tonals that are followed, heard longest first: ``72.1 Hz 11 dB 34x``; the count is of windows."""
+    longest = sorted(lines, key=lambda line: (-line["n_windows"], line["freq_hz"]))
+    shown = ", ".join(
+        f"{line['freq_hz']:.1f} Hz {line['snr_db']:.0f} dB {line['n_windows']}x" for line in longest[:n_shown]
+    )
+    more = len(lines) - n_shown
+    return (shown + (f" and {more} more" if more > 0 else "")) or "no tonal"
+
+
 def _say_status(body: Body) -> str:
     lost = f"  {body['lost_samples_total']} samples lost" if body["lost_samples_total"] else ""
     detail = f": {body['detail']}" if body["detail"] else ""
@@ -120,7 +141,7 @@ def _say_label(body: Body) -> str:
 
 
 _SAY = {
-    "window": _say_window, "signature": _say_signature, "status": _say_status, "gap": _say_gap,
+    "window": _say_window, "signature": _say_signature, "contact": _say_contact, "status": _say_status, "gap": _say_gap,
     "heartbeat": _say_heartbeat, "info": _say_info, "explain": _say_label, "spectrogram": _say_label,
 }  # fmt: skip
 
@@ -139,6 +160,8 @@ class LiveTable:
 
         self._title, self._foot = title, ""
         self._rows: dict[str, dict[str, str]] = {}
+        self._publisher = ""
+        self._contacts: dict[str, dict[str, str]] = {}  # channel -> id -> what is said of it
         self._live: Live = Live(self._table(), console=console, refresh_per_second=4)
 
     def __enter__(self) -> LiveTable:
@@ -153,6 +176,9 @@ class LiveTable:
     def update(self, message: Message, foot: str = "") -> None:
         """Take in one message; ``foot`` stands below the table, e.g. the count of lost messages."""
         body, self._foot = message.body, foot or self._foot
+        if body["publisher"] != self._publisher:  # the daemon was started anew: its contacts are others
+            self._publisher = body["publisher"]
+            self._contacts.clear()
         channel = body.get("channel")
         if channel is not None:
             row = self._rows.setdefault(channel, {})
@@ -162,20 +188,30 @@ class LiveTable:
                     row["lines"] = ""
             elif message.family == "signature":
                 row["lines"] = format_lines(body["lines"], 4)
-                row["last"] = _label(body)
+            elif message.family == "contact":
+                row["contacts"] = self._contacts_of(channel, body)
             elif message.family == "status":
                 row["state"] = body["state"] + (f": {body['detail']}" if body["detail"] else "")
                 row["lost"] = str(body["lost_samples_total"])
         self._live.update(self._table())
+
+    def _contacts_of(self, channel: str, body: Body) -> str:
+        """Contacts that are held on the channel; if none is, the one that ended last."""
+        held = self._contacts.setdefault(channel, {})
+        if body["event"] == "end":
+            held.pop(body["contact_id"], None)
+            return ", ".join(held.values()) or f"{_contact(body)}, ended"
+        held[body["contact_id"]] = _contact(body)
+        return ", ".join(held.values())
 
     def _table(self) -> Table:
         from rich.table import Table
         from rich.text import Text
 
         table = Table(title=Text(_plain(self._title)), caption=Text(_plain(self._foot)) if self._foot else None)
-        for head in ("channel", "window", "heard now", "tonals", "level", "last contact", "state", "samples lost"):
+        for head in ("channel", "window", "heard now", "tonals", "level", "contacts", "state", "samples lost"):
             table.add_column(head)
         for channel, row in sorted(self._rows.items()):
-            cells = [row.get(k, "") for k in ("time", "heard", "lines", "level", "last", "state", "lost")]
+            cells = [row.get(k, "") for k in ("time", "heard", "lines", "level", "contacts", "state", "lost")]
             table.add_row(*(Text(_plain(cell)) for cell in (channel, *cells)))
         return table

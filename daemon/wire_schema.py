@@ -12,7 +12,18 @@ from typing import Any, Literal, TypeAlias
 
 from models.errors import WireError
 
-__all__ = ["ARRAY", "COMMON", "DTYPES", "FAMILIES", "VERSION", "Field", "check", "json_schema"]
+__all__ = [
+    "ARRAY",
+    "COMMON",
+    "CONTACT_LINE",
+    "CONTACT_RULE",
+    "DTYPES",
+    "FAMILIES",
+    "VERSION",
+    "Field",
+    "check",
+    "json_schema",
+]
 
 VERSION = 1
 """Grows only when a field changes its meaning or goes."""
@@ -72,6 +83,30 @@ LINE: dict[str, Field] = {
     "t_start_s": _num("first heard, s after the window's first sample"),
     "t_end_s": _num("last heard, s after the window's first sample"),
     "drift_hz_per_s": _num("change of frequency, Hz/s"),
+}
+
+CONTACT_LINE: dict[str, Field] = {
+    "line": _int("number of the line within the contact, stays the same"),
+    "freq_hz": _num("mean frequency over its windows, Hz"),
+    "freq_first_hz": _num("frequency in the first window it was heard in, Hz"),
+    "freq_last_hz": _num("frequency in the last window it was heard in, Hz"),
+    "drift_hz_per_s": _num("change of frequency over its windows (least squares), Hz/s"),
+    "snr_db": _num("in-bin signal to noise ratio, mean over its windows, dB"),
+    "n_windows": _int("windows it was heard in", least=1),
+    "alive": Field("bool", "still followed; false: lost"),
+}
+
+CONTACT_RULE: dict[str, Field] = {
+    "n_start": _int("of the last `m` analysed windows, how many must be heard to start a contact", least=1),
+    "m": _int("windows looked back upon", least=1),
+    "n_hold": _int("of the last `m`, how many hold it; with fewer it ends", least=1),
+    "hop_s": _num("time between windows, s"),
+    "class_gate": _num("least score of a class that counts towards a start; null: every detection counts", null=True),
+    "unknown_gate": _num("the same of `unknown`; null: every signature counts", null=True),
+    "false_alarms_per_day": _num("contact starts per day and channel asked for on source-free sea", null=True),
+    "expected_per_day": _num("contact starts per day and channel expected there; null: not measured", null=True),
+    "extrapolated": Field("bool", "expected_per_day lies beyond what was measured"),
+    "words": _str("the rule in words"),
 }
 
 DETECTION: dict[str, Field] = {
@@ -134,6 +169,7 @@ FAMILIES: dict[str, dict[str, Field]] = {
         "labels": Field("list", "classes of the bundle, in its order", of=_str("label")),
         "engine": Field("map", "what runs the network", fields=ENGINE),
         "features": Field("map", "settings of the front end, see models/features.py", of=None),
+        "contacts": Field("map", "when a contact starts and ends; null: none are kept", null=True, fields=CONTACT_RULE),
         "endpoints": Field("list", "where this publisher can be reached", of=_str("endpoint")),
     },
     "heartbeat": {
@@ -191,6 +227,27 @@ FAMILIES: dict[str, dict[str, Field]] = {
         **AXES,
         "journal_seq": JOURNAL,
     },
+    "contact": {
+        **STREAM,
+        "contact_id": _str("the same in all records of one contact, in no other contact of any run"),
+        "label": _str("class of the bundle, or `unknown`"),
+        "event": _str("the contact starts, goes on, or is over", one_of=("start", "update", "end")),
+        "reason": _str(
+            "heard; or why it ends: no longer heard, too long a gap, the stream ended",
+            one_of=("heard", "lost", "gap", "ended"),
+        ),
+        "n_windows": _int("windows it was heard in", least=1),
+        "n_skipped": _int("slots of the grid in its span that were not analysed"),
+        "peak_probability": _num("highest in any window, 0..1; of `unknown`: the highest of any class", null=True),
+        "peak_score": _num(
+            "highest score in any window: ln(p / (1 - p)) of the class; of `unknown`: lines, by share of the window",
+            null=True,
+        ),
+        "n_lines": _int("entries of lines"),
+        "lines": Field(
+            "list", "tonals followed at present; at the end all that lasted", of=Field("map", "", fields=CONTACT_LINE)
+        ),
+    },
     "gap": {
         **STREAM,
         "reason": _str("why the samples are missing or unusable"),
@@ -201,7 +258,7 @@ FAMILIES: dict[str, dict[str, Field]] = {
     "explain": {**SLOT, "label": _str("what is explained"), **AXES},
     "spectrogram": {**SLOT, **AXES},
 }
-"""Family -> its fields beside the common ones. ``contact`` is reserved."""
+"""Family -> its fields beside the common ones."""
 
 _PYTHON: dict[Kind, tuple[type, ...]] = {
     "str": (str,), "bool": (bool,), "int": (int,), "number": (int, float), "map": (dict,), "list": (list,),

@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 from daemon.config import Config, reference
+from daemon.contact_gate import effective_rule
 from daemon.endpoints import Endpoint
+from daemon.pipeline import with_hop
+from models.bundle import Bundle
 
 __all__ = ["add_arguments", "run"]
 
@@ -33,5 +36,11 @@ def run(args: argparse.Namespace) -> int:
     print(f"  bundle     {config.bundle or 'the shipped one (simulated ocean)'}")
     print(f"  windows    one every {config.window.hop_s:g} s and channel")
     print(f"  threshold  removes {float(config.extract.nominal):.0%} of source-free cells, as calibrated in the bundle")
+    bundle = Bundle.load(Path(config.bundle) if config.bundle else Bundle.shipped())
+    with_hop(bundle.spec, config.window.hop_s)
+    contacts, gates, alarms = effective_rule(config, bundle).words()
+    print(f"  contacts   {contacts}")
+    print(f"  gates      {gates}")
+    print(f"  alarms     {alarms}")
     print(f"  publishes  {', '.join(config.publish.endpoints)}")
     return 0

@@ -138,6 +138,9 @@ def _printer(*, all_windows: bool, silent_windows: bool) -> Callable[[Message], 
         if message.family == "window":
             if not (all_windows or (silent_windows and not message.body["n_signatures"])):
                 return
+        elif message.family == "contact":
+            if message.body["event"] == "update":
+                return
         elif message.family not in ("signature", "gap", "status"):
             return
         sys.stdout.write(format_line(message) + "\n")

@@ -22,6 +22,8 @@ sys.path.insert(0, str(HERE.parents[1]))
 from daemon.frames import (  # noqa: E402  (found only by the line above)
     Analysed,
     ClockState,
+    Contact,
+    ContactLine,
     Detection,
     Gap,
     Signature,
@@ -35,7 +37,19 @@ from daemon.frames import (  # noqa: E402  (found only by the line above)
 )
 from daemon.records import Recorder, info_message  # noqa: E402
 from daemon.wire import Identity, Message, common, encode, sequence_frame, topic_of  # noqa: E402
-from daemon.wire_schema import ARRAY, CLOCK, COMMON, DETECTION, ENGINE, FAMILIES, LINE, Field, json_schema  # noqa: E402
+from daemon.wire_schema import (  # noqa: E402
+    ARRAY,
+    CLOCK,
+    COMMON,
+    CONTACT_LINE,
+    CONTACT_RULE,
+    DETECTION,
+    ENGINE,
+    FAMILIES,
+    LINE,
+    Field,
+    json_schema,
+)
 from models.features import FeatureSpec  # noqa: E402
 
 if TYPE_CHECKING:
@@ -45,6 +59,11 @@ IDENTITY = Identity("vessel", "0" * 32, "0123456789abcdef")
 SPEC = FeatureSpec()
 LABELS = ("vessel_0", "vessel_1", "ambient")
 T_NS = 1_790_000_000_000_000_000
+RULE = {
+    "n_start": 3, "m": 5, "n_hold": 1, "hop_s": 1.0, "class_gate": 1.5, "unknown_gate": None,
+    "false_alarms_per_day": 24.0, "expected_per_day": 20.5, "extrapolated": False,
+    "words": "a contact starts when 3 of 5 windows hold it",
+}  # fmt: skip
 
 
 def known_records() -> list[Record]:
@@ -66,7 +85,14 @@ def known_records() -> list[Record]:
         Skipped("file", "ch0", 1, 4, 8000, 17000, 2000, "invalid", 100),
         SourceState("file", "waiting", "no sound for 2 s", 3),
         StreamEnd("file", 1, 120000, True, "truncated: 60.0 s of 90.0 s"),
-    ]
+        Contact(
+            "file", "ch0", 1, 2000, "vessel_0", "end", "gap", 4000, 31000, 7, 2, 0.875, 1.9375,
+            (
+                ContactLine(0, 72.125, 72.5, 71.75, -0.125, 11.5, 7, alive=True),
+                ContactLine(2, 144.25, 144.25, 144.5, 0.0625, 8.0, 4, alive=False),
+            ),
+        ),
+    ]  # fmt: skip
 
 
 def known_messages() -> list[Message]:
@@ -74,7 +100,7 @@ def known_messages() -> list[Message]:
     recorder = Recorder(IDENTITY, SPEC, LABELS, explain=True, spectrogram=True)
     info = info_message(
         IDENTITY, SPEC, version="0.1.0", labels=LABELS, engine="openvino", precision="f32", device="CPU",
-        endpoints=["tcp://127.0.0.1:5565"],
+        endpoints=["tcp://127.0.0.1:5565"], contacts=RULE,
     )  # fmt: skip
     heartbeat = {
         **common(IDENTITY, "heartbeat"), "interval_s": 1.0, "uptime_s": 12.5, "t_sent_ns": T_NS, "final": False,
@@ -123,7 +149,7 @@ def table(fields: Mapping[str, Field]) -> str:
 def readme(text: str) -> str:
     """README with its tables, between ``<!-- fields NAME -->`` and ``<!-- end -->``, written anew."""
     parts = {"common": COMMON, "clock": CLOCK, "array": ARRAY, "line": LINE, "detection": DETECTION, "engine": ENGINE}
-    parts |= FAMILIES
+    parts |= {"contact_line": CONTACT_LINE, "contact_rule": CONTACT_RULE} | FAMILIES
 
     def fill(match: re.Match[str]) -> str:
         return f"{match[1]}\n{table(parts[match[2]])}\n{match[3]}"

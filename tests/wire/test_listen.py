@@ -151,8 +151,19 @@ def test_listen_to_no_endpoint_is_one_line_and_a_code() -> None:
 
 def test_format_line_of_every_kind_is_one_line(contract: SimpleNamespace) -> None:
     lines = {m.family: format_line(m) for m in contract.known_messages()}
-    assert set(lines) == {"info", "heartbeat", "status", "window", "signature", "explain", "spectrogram", "gap"}
+    assert set(lines) == {
+        "info",
+        "heartbeat",
+        "status",
+        "window",
+        "signature",
+        "contact",
+        "explain",
+        "spectrogram",
+        "gap",
+    }
     assert all(line.isprintable() for line in lines.values())
+    assert "end (gap)  vessel_0 for 16 s  72.1 Hz 12 dB 7x, 144.2 Hz 8 dB 4x" in lines["contact"]
     assert "invalid: 100 samples, 0.050 s" in lines["gap"]
 
 
@@ -174,5 +185,13 @@ def test_live_table_shows_channel_label_tonals_and_losses(contract: SimpleNamesp
             if message.body.get("analysed") is not False:  # that window would take the tonals away
                 table.update(message, "7 messages, 2 lost")
     shown = console.file.getvalue()
-    for text in ("ch0", "vessel_0 75 %", "72.1 Hz 12 dB", "truncated", "100", "7 messages, 2 lost"):
+    for text in (
+        "ch0",
+        "vessel_0 75 %",
+        "vessel_0 for 16 s, ended",
+        "72.1 Hz 12 dB",
+        "truncated",
+        "100",
+        "7 messages, 2 lost",
+    ):
         assert text in shown, text

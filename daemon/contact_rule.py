@@ -1,0 +1,142 @@
+"""The rule of contacts: how often a label must be heard, how clearly, and when it counts as gone.
+
+Per channel and label the last ``m`` analysed windows are looked at. A contact *starts* when at least ``n_start`` of
+them hold the label with a score of at least the gate; it *holds* while at least ``n_hold`` of them do with at least
+half the gate, and *ends* at the first window in which they do not. Two thresholds, in number and in score: a source
+that stands at the edge does not start and end again and again.
+
+Windows that were not analysed count as neither. If more than ``m`` steps of the grid went by that no window has heard,
+all that was counted is forgotten: a gap is never bridged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from daemon.extract import UNKNOWN
+from daemon.frames import Signature, TonalLine
+
+__all__ = ["ContactRule", "Kind", "Persistence", "kind_of", "score_of"]
+
+Kind: TypeAlias = Literal["class", "unknown"]
+"""Classes share one gate, ``unknown`` has its own: they are scored by different evidence."""
+
+MAINS_HZ = (50.0, 60.0)
+HUM_HZ = 0.7
+"""A line this near to a multiple of the mains may be hum: the grid keeps its frequency within 0.2 %, the line finder
+reads it within 0.2 Hz; wider, lines of ships would go too (5 % of the band lies within)."""
+MAX_LOG_ODDS = 20.0
+"""Float32 probabilities tell no more apart next to 1."""
+
+
+def kind_of(label: str) -> Kind:
+    """Which gate the label has to pass."""
+    return "unknown" if label == UNKNOWN else "class"
+
+
+def score_of(signature: Signature) -> float:
+    """How clearly one window shows the label.
+
+    Of a class: log-odds ``ln(p / (1 - p))`` of its probability, within +-20. Of ``unknown``: the number of its lines,
+    each counted by the share of the window from its first to its last column; no class vouches for them, so their
+    number must. Lines on a multiple of 50 or 60 Hz count nothing: hum of the mains is heard in any hydrophone.
+    """
+    if kind_of(signature.label) == "unknown":
+        duration_s = signature.window.n_samples / signature.window.fs
+        return sum((line.t_end_s - line.t_start_s) / duration_s for line in signature.lines if not _is_hum(line))
+    p = min(max(float(signature.probability), 0.0), 1.0)
+    if p in (0.0, 1.0):
+        return math.copysign(MAX_LOG_ODDS, p - 0.5)
+    return min(max(math.log(p / (1.0 - p)), -MAX_LOG_ODDS), MAX_LOG_ODDS)
+
+
+def _is_hum(line: TonalLine) -> bool:
+    return any(abs(line.freq_hz - f * round(line.freq_hz / f)) < HUM_HZ for f in MAINS_HZ)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContactRule:
+    """n of m with hysteresis.
+
+    Raises
+    ------
+    ValueError
+        If ``1 <= n_hold <= n_start <= m`` does not hold or a gate is not a number.
+    """
+
+    n_start: int = 3
+    """Windows of the last ``m`` that start a contact."""
+    m: int = 5
+    """Windows looked back upon, the latest included."""
+    n_hold: int = 1
+    """Windows of the last ``m`` that hold it."""
+    class_gate: float = -math.inf
+    """Least score of a class, log-odds; -inf: every detection counts."""
+    unknown_gate: float = -math.inf
+    """Least score of ``unknown``, lines; -inf: every signature counts."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n_hold <= self.n_start <= self.m:
+            raise ValueError(f"1 <= n_hold={self.n_hold} <= n_start={self.n_start} <= m={self.m} does not hold")
+        if math.isnan(self.class_gate) or math.isnan(self.unknown_gate):
+            raise ValueError(f"gates {self.class_gate} and {self.unknown_gate}: one is not a number")
+
+    def gate(self, label: str) -> float:
+        """Least score that counts towards a start."""
+        return self.unknown_gate if kind_of(label) == "unknown" else self.class_gate
+
+    def hold_gate(self, label: str) -> float:
+        """Least score that counts towards holding: half the gate, or the gate itself where that is lower."""
+        gate = self.gate(label)
+        return min(gate, gate / 2.0)
+
+
+class Persistence:
+    """Counts one label of one channel: stateful, no clock.
+
+    Parameters
+    ----------
+    rule : ContactRule
+    label : str
+    """
+
+    def __init__(self, rule: ContactRule, label: str) -> None:
+        self._rule, self._gate, self._hold_gate = rule, rule.gate(label), rule.hold_gate(label)
+        self._started = False
+        self._starts: deque[bool] = deque(maxlen=rule.m)
+        self._holds: deque[bool] = deque(maxlen=rule.m)
+
+    @property
+    def started(self) -> bool:
+        """A contact is held."""
+        return self._started
+
+    @property
+    def idle(self) -> bool:
+        """Nothing of the label is remembered."""
+        return not self._started and not any(self._holds)
+
+    def hears(self, score: float | None) -> bool:
+        """Whether a window of this score counts as heard at all, towards holding."""
+        return score is not None and score >= self._hold_gate
+
+    def process(self, score: float | None) -> Literal["start", "end"] | None:
+        """Take in one analysed window; None: the label is not in it."""
+        self._starts.append(score is not None and score >= self._gate)
+        self._holds.append(self.hears(score))
+        if not self._started and sum(self._starts) >= self._rule.n_start:
+            self._started = True
+            return "start"
+        if self._started and sum(self._holds) < self._rule.n_hold:
+            self.reset()
+            return "end"
+        return None
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._started = False
+        self._starts.clear()
+        self._holds.clear()
