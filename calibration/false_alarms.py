@@ -1,10 +1,11 @@
 """How often contacts start on source-free sea, by the gate that their windows have to pass: measured, and asked for.
 
 A curve holds, for rising gates, how many contacts started in so many hours. Between two gates the rate is interpolated
-on a logarithmic scale. Gates at which fewer than ``MIN_COUNT`` contacts started measure nothing by themselves: from
-there on the rate is *extrapolated* along ``rate = exp(a - b gate)``, fitted to the rarest decade that was measured
-(least squares on the logarithms, weighted by the counts). Where nothing can be fitted, the rate is bounded by the rule
-of three, ``3 / hours`` with nothing seen.
+on a logarithmic scale. Gates at which fewer than ``MIN_COUNT`` contacts started measure nothing by themselves: beyond
+the last gate ``g0`` that does, the rate is *extrapolated* along ``rate(g0) exp(-b (g - g0))``. With ``S`` the count as
+a function of the gate, ``1 / b`` is the mean excess ``integral of S over g0..g_end / (S(g0) - S(g_end))``: the maximum
+likelihood estimate for exponential excesses that are not followed beyond the last gate (peaks over threshold). Where
+nothing decays, the rate is bounded by the rule of three, ``3 / hours`` with nothing seen.
 
 Rates need not fall as the gate rises (a contact that never ends starts only once), so each is raised to the highest at
 any higher gate. Intervals are exact Poisson intervals (Garwood, Biometrika 28, 1936): contacts of one recording are not
@@ -33,8 +34,8 @@ F64 = npt.NDArray[np.float64]
 FILE_NAME = "false_alarms.json"
 """Within a bundle."""
 SCHEMA = "tonald/false-alarms/1"
-MIN_COUNT = 5
-"""Contacts from which a gate counts as measured: a relative standard error of 45 %."""
+MIN_COUNT = 10
+"""Contacts from which a gate counts as measured: a relative standard error of 32 %."""
 HOURS_PER_DAY = 24.0
 
 
@@ -137,16 +138,13 @@ class FalseAlarmCurve:
         return int(np.count_nonzero(self._falling() * self.hours >= MIN_COUNT))
 
     def _tail(self) -> tuple[float, float] | None:
-        """Last gate measured, and the decay per unit of gate fitted up to there; None where nothing decays."""
+        """Last gate measured, and the decay per unit of gate beyond it; None where nothing decays."""
         n, rates = self._n_measured(), self._falling()
-        if n < 2:
+        if n == 0 or rates[n - 1] == rates[-1]:
             return None
-        used = np.flatnonzero(rates[:n] <= 10.0 * rates[n - 1])
-        used = used if used.size >= 2 else np.array([n - 2, n - 1])
-        g, y, w = np.array(self.gates)[used], np.log(rates[used]), rates[used]
-        g, y = g - np.average(g, weights=w), y - np.average(y, weights=w)
-        decay = -float((w * g * y).sum() / (w * g * g).sum())
-        return (self.gates[n - 1], decay) if decay > 0.0 else None
+        beyond, gates = rates[n - 1 :], np.array(self.gates[n - 1 :])
+        area = float((0.5 * (beyond[1:] + beyond[:-1]) * np.diff(gates)).sum())
+        return self.gates[n - 1], float(rates[n - 1] - rates[-1]) / area
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

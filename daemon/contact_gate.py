@@ -19,7 +19,7 @@ from daemon.contact_rule import MAX_LOG_ODDS, ContactRule
 from models.bundle import Bundle
 from models.errors import BundleError, ConfigError
 
-__all__ = ["EffectiveRule", "effective_rule"]
+__all__ = ["EffectiveRule", "effective_rule", "measured", "rule_of"]
 
 HOW = "'tonald experiments falsealarms --curve FILE' measures them"
 
@@ -108,7 +108,7 @@ def effective_rule(config: Config, bundle: Bundle) -> EffectiveRule:
     c = config.contacts
     rule = ContactRule(n_start=c.n_start, m=c.m, n_hold=c.n_hold)
     asked = c.false_alarms_per_day or None
-    alarms = _measured(config, bundle)
+    alarms = measured(config, bundle)
     if alarms is None:
         why = f"this bundle holds none for its contacts: {HOW}"
         return EffectiveRule(
@@ -121,10 +121,19 @@ def effective_rule(config: Config, bundle: Bundle) -> EffectiveRule:
             rule=rule, hop_s=config.window.hop_s, asked_per_day=asked, classes=None, unknown=None,
             data=f"those of the bundle are for {other}: {HOW}",
         )  # fmt: skip
-    return _gated(rule, config.window.hop_s, asked, alarms)
+    return rule_of(config, alarms, asked)
 
 
-def _gated(rule: ContactRule, hop_s: float, asked: float | None, alarms: FalseAlarms) -> EffectiveRule:
+def rule_of(config: Config, alarms: FalseAlarms, asked: float | None) -> EffectiveRule:
+    """Rule for ``asked`` contact starts per day; None: without gates.
+
+    Raises
+    ------
+    ConfigError
+        If so rare alarms lie beyond what the measurement can tell of.
+    """
+    c = config.contacts
+    rule = ContactRule(n_start=c.n_start, m=c.m, n_hold=c.n_hold)
     per_hour = math.inf if asked is None else asked / HOURS_PER_DAY
     try:
         free = [_open(alarms, kind) for kind in ("class", "unknown")]
@@ -137,7 +146,7 @@ def _gated(rule: ContactRule, hop_s: float, asked: float | None, alarms: FalseAl
         raise ConfigError(f"contacts.false_alarms_per_day = {asked}: {e}") from e
     gated = replace(rule, class_gate=classes.gate, unknown_gate=unknown.gate)
     return EffectiveRule(
-        rule=gated, hop_s=hop_s, asked_per_day=asked, classes=classes, unknown=unknown, data=alarms.data
+        rule=gated, hop_s=config.window.hop_s, asked_per_day=asked, classes=classes, unknown=unknown, data=alarms.data
     )
 
 
@@ -147,7 +156,18 @@ def _open(alarms: FalseAlarms, kind: str) -> GateChoice:
     return curve.gate_for(max(curve.per_hour) + 1.0 / curve.hours)
 
 
-def _measured(config: Config, bundle: Bundle) -> FalseAlarms | None:
+def measured(config: Config, bundle: Bundle) -> FalseAlarms | None:
+    """What is known of false alarms: the file that is set, else what lies in the bundle; None: nothing.
+
+    Raises
+    ------
+    ConfigError
+        If the file was measured with another bundle.
+    InputError
+        If it cannot be read.
+    BundleError
+        If the bundle changed since it was loaded.
+    """
     if config.contacts.curve:
         alarms = FalseAlarms.read(Path(config.contacts.curve))
         if alarms.bundle is not None and alarms.bundle != bundle.id:
@@ -159,7 +179,10 @@ def _measured(config: Config, bundle: Bundle) -> FalseAlarms | None:
     info = bundle.manifest.files.get(FILE_NAME)
     if info is None:
         return None
-    data = (bundle.path / FILE_NAME).read_bytes()
+    try:
+        data = (bundle.path / FILE_NAME).read_bytes()
+    except OSError as e:
+        raise BundleError(f"bundle {bundle.path}: {FILE_NAME} cannot be read: {e.strerror or e}") from e
     if hashlib.sha256(data).hexdigest() != info.sha256:
         raise BundleError(f"bundle {bundle.path}: {FILE_NAME} changed while it was read: fetch it again")
     return FalseAlarms.parse(data.decode("utf-8", "replace"), str(bundle.path / FILE_NAME))
