@@ -18,7 +18,7 @@ from daemon.config import Config
 from daemon.contact_rule import ContactRule, kind_of, score_of
 from daemon.contacts import Contacts
 from daemon.extract import Extractor
-from daemon.frames import Analysed, AudioBlock, Contact, Record, Signature, StreamEnd, StreamStart
+from daemon.frames import Analysed, AudioBlock, Contact, Event, Record, Signature, StreamEnd, StreamStart
 from daemon.pipeline import Pipeline, with_hop
 from models.bundle import Bundle
 from models.engines.base import Engine
@@ -26,6 +26,8 @@ from models.explainer import Explainer
 
 __all__ = ["ContactCounter"]
 
+BLOCK_S = 30
+"""Fed at once: enough windows for one batch, few enough to keep their arrays."""
 _NOTHING = np.zeros((1, 1), np.float32)
 _NOTHING.setflags(write=False)
 
@@ -64,11 +66,12 @@ class ContactCounter:
         """
         self._spec.step(fs)  # a rate that cannot be used is refused here, not by a record that nobody reads
         n_channels, n_samples = x.shape
-        events = (
+        n_block = BLOCK_S * fs
+        events: list[Event] = [
             StreamStart("sea", 0, fs, tuple(f"ch{c}" for c in range(n_channels))),
-            AudioBlock("sea", 0, 0, fs, x),
+            *(AudioBlock("sea", 0, i, fs, x[:, i : i + n_block]) for i in range(0, n_samples, n_block)),
             StreamEnd("sea", 0, n_samples, final=True),
-        )
+        ]
         kept: list[Record] = []
         for event in events:
             for record in self._pipeline.process(event):

@@ -115,7 +115,10 @@ class _Channel:
 
     def _complete(self, window: Window) -> Iterator[Contact]:
         yield from self._forget_beyond(window.first_sample)  # slots may be missing that nobody told of
-        by_label = {s.label: s for s in self._signatures}
+        by_label: dict[str, Signature] = {}
+        for s in self._signatures:  # should a label stand twice in a window, the clearer one counts
+            if s.label not in by_label or score_of(s) > score_of(by_label[s.label]):
+                by_label[s.label] = s
         for name in by_label.keys() - self._labels.keys():
             self._labels[name] = _Label(name, self._spec, self._rule)
         for name in sorted(self._labels):

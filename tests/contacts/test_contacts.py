@@ -110,11 +110,11 @@ def test_span_runs_from_the_first_to_the_last_window_it_was_heard_in() -> None:
     assert end.n_skipped == 0
 
 
-def test_gate_starts_and_half_the_gate_holds() -> None:
-    rule = ContactRule(class_gate=4.0)  # p = 0.982; half, 2.0: p = 0.881
-    faint, clear = 0.9, 0.99
+def test_gate_starts_and_seven_tenths_of_it_hold() -> None:
+    rule = ContactRule(class_gate=4.0)  # p = 0.982; at 2.8: p = 0.943
+    faint, clear = 0.95, 0.99
     assert contacts_of(stream([{"a": faint}] * 20), rule) == []
-    slots = [{"a": clear}] * 3 + [{"a": faint}] * 20 + [{"a": 0.8}] * 5
+    slots = [{"a": clear}] * 3 + [{"a": faint}] * 20 + [{"a": 0.94}] * 5
     events = [c.event for c in contacts_of(stream(slots), rule)]
     assert events == ["start", *["update"] * 20, "end"]
 
@@ -289,3 +289,13 @@ def test_signature_of_another_window_is_a_mistake_that_is_told() -> None:
 def test_rule_that_contradicts_itself_is_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match=r"does not hold|not a number"):
         ContactRule(**wrong)
+
+
+def test_of_a_label_that_stands_twice_in_a_window_the_clearer_one_counts() -> None:
+    records: list[Record] = [start()]
+    for i in range(3):
+        analysed, faint = slot(i, {"a": 0.6})
+        clear = dataclasses.replace(faint, probability=0.99)
+        records += [dataclasses.replace(analysed, n_signatures=2), *((clear, faint) if i % 2 else (faint, clear))]
+    (found,) = contacts_of(records, ContactRule(class_gate=4.0))
+    assert (found.event, found.n_windows, found.peak_probability) == ("start", 3, 0.99)
