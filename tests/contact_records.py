@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,6 @@ from daemon.frames import (
     StreamEnd,
     StreamStart,
     TonalLine,
-    Verdict,
     Window,
 )
 from models.features import FeatureSpec
@@ -26,6 +26,7 @@ from models.features import FeatureSpec
 SPEC = FeatureSpec()
 FS = 2000
 STEP, LENGTH = SPEC.step(FS), SPEC.n_samples(FS)
+VERDICT: Any = None  # contacts do not look at it
 EMPTY = np.zeros((1, 1), np.float32)
 
 Slot = dict[str, float | Sequence[TonalLine]] | None
@@ -47,12 +48,11 @@ def slot(index: int, held: Slot, channel: str = "ch0", epoch: int = 0, step: int
         yield Skipped("s", channel, epoch, index, first, LENGTH, FS, "gap", 1)
         return
     window = Window("s", channel, epoch, index, first, LENGTH, FS, EMPTY, EMPTY, EMPTY, -30.0, "")
-    verdict = Verdict((), False, False, np.array([0.5], np.float32), None, None, "", 0.0)
-    yield Analysed(window, verdict, (), len(held))
+    yield Analysed(window, VERDICT, (), len(held))
     for label, what in held.items():
         found = () if isinstance(what, float) else tuple(what)
         probability = what if isinstance(what, float) else 0.5
-        yield Signature(window, verdict, label, probability, EMPTY > 0, found)
+        yield Signature(window, VERDICT, label, probability, EMPTY > 0, found)
 
 
 def stream(slots: Sequence[Slot], *, end: bool = True, channel: str = "ch0", epoch: int = 0) -> list[Record]:
