@@ -25,12 +25,14 @@ COMMANDS = {
     "calibrate": "make a bundle of a trained network: representatives, class masks, thresholds, graphs",
     "evaluate": "train, calibrate and score on folders of recordings",
     "bench": "measure speed against peers in one run",
+    "experiments": "measure the product and its peers: Table I, peers, false alarms",
 }
 """Command and what it does; each lives in ``daemon/commands/<command>.py`` and is imported only when called."""
 
 EXTRAS = {
     "torch": "train", "sklearn": "train", "onnx": "train", "onnxscript": "train", "matplotlib": "train",
     "soundfile": "audio", "sounddevice": "audio", "rich": "view", "openvino": "cpu", "onnxruntime": "onnx",
+    "librosa": "experiments", "noisereduce": "experiments", "pywt": "experiments",
 }  # fmt: skip
 """Which extra brings which module."""
 
@@ -63,7 +65,7 @@ def _dispatch(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="tonald",
         description="Passive-sonar daemon: which known source is heard, and which tonals prove it.",
-        epilog="commands:\n" + "\n".join(f"  {name:10} {what}" for name, what in COMMANDS.items()),
+        epilog="commands:\n" + "\n".join(f"  {name:11} {what}" for name, what in COMMANDS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"tonald {importlib.metadata.version('tonald')}")

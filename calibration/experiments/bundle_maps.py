@@ -1,0 +1,71 @@
+"""A bundle as a method: its network names windows, its graphs explain them, its class masks are laid over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from calibration.experiments.scene import Scene
+from calibration.experiments.trial import Namer
+from models.bundle import Bundle
+from models.explainer import Explainer
+
+__all__ = ["OVERLAYS", "BundleMap", "namer"]
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+
+
+def _average(cam: F32, mask: F32) -> F32:
+    out: F32 = (0.5 * (cam + mask)).astype(np.float32)
+    return out
+
+
+def _add(cam: F32, mask: F32) -> F32:
+    out: F32 = np.minimum(cam + mask, np.float32(1.0))
+    return out
+
+
+def _max(cam: F32, mask: F32) -> F32:
+    out: F32 = np.maximum(cam, mask)
+    return out
+
+
+OVERLAYS: dict[str, Callable[[F32, F32], F32]] = {"average": _average, "add": _add, "max": _max}
+"""How image CAM and class mask, both in 0..1, become one map.
+
+A sum that is stretched to 0..1 afterwards is the average. So ``add`` is what adding two pictures does: it saturates
+at white.
+"""
+
+
+def namer(explainer: Explainer) -> Namer:
+    """Label that the network of a bundle finds most probable, window by window."""
+
+    def name(features: F32) -> I64:
+        probs, _ = explainer.classify(features)
+        out: I64 = probs.argmax(axis=1)
+        return out
+
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class BundleMap:
+    """Score-CAM of a bundle's network for the class asked for, overlaid with the class mask."""
+
+    name: str
+    bundle: Bundle
+    explainer: Explainer
+    overlay: str = "average"
+    """Of `OVERLAYS`; ``average`` is what the daemon thresholds."""
+
+    def maps(self, scene: Scene, cls: I64) -> F32:
+        """Maps in 0..1."""
+        cam, mix = self.explainer.explain_all(scene.features, cls)
+        if self.overlay == "average":
+            return mix
+        return OVERLAYS[self.overlay](cam, self.bundle.class_masks[cls])

@@ -1,0 +1,92 @@
+"""All peers on the same windows with the same measures; who cannot run is listed with the reason, never left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from calibration.dataset import Progress, no_progress
+from calibration.experiments.judge import judge, judge_masks
+from calibration.experiments.scene import Method
+from calibration.experiments.tables import aligned, cell, figures
+from calibration.experiments.trial import Trial
+
+__all__ = ["Entry", "reference_rows", "run_rows", "table"]
+
+#: What a method may stumble over without the others being in doubt.
+FAILURES = (ImportError, ValueError, ArithmeticError, RuntimeError, np.linalg.LinAlgError)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row to be."""
+
+    key: str
+    """Name in the JSON file."""
+    make: Callable[[], Method]
+    """Builds the method, training included; imports its library."""
+    gated: bool = False
+    """Whether its maps depend on the class asked for."""
+
+
+def run_rows(
+    entries: Sequence[Entry],
+    trial: Trial,
+    *,
+    levels: Sequence[float],
+    cuts: Sequence[float] = (),
+    progress: Progress = no_progress,
+) -> dict[str, dict[str, Any]]:
+    """Judge all; key to ``name`` and `tables.figures`, or to ``name`` and ``error``."""
+    rows: dict[str, dict[str, Any]] = {}
+    for n, entry in enumerate(entries):
+        progress("methods", n, len(entries))
+        try:
+            method = entry.make()
+            judgement = judge(method, trial, gated=entry.gated, levels=levels, cuts=cuts)
+        except FAILURES as e:
+            rows[entry.key] = {"name": entry.key, "error": _reason(e)}
+        else:
+            rows[entry.key] = {"name": method.name, "class_gated": entry.gated, **figures(judgement)}
+    progress("methods", len(entries), len(entries))
+    return rows
+
+
+def _reason(e: BaseException) -> str:
+    if isinstance(e, ModuleNotFoundError):
+        return f"needs {e.name}, which is not installed: pip install 'tonald[experiments]'"
+    return f"{type(e).__name__}: {' '.join(str(e).split())}"
+
+
+def reference_rows(trial: Trial) -> dict[str, dict[str, Any]]:
+    """The masks of one who knows: exactly the tone cells, and everything."""
+    masks = {
+        "oracle": ("oracle (the tone cells)", [t.target for t in trial.truths]),
+        "everything": ("everything kept", [t.in_use for t in trial.truths]),
+    }
+    return {key: {"name": name, **figures(judge_masks(name, m, trial))} for key, (name, m) in masks.items()}
+
+
+def table(rows: Mapping[str, Mapping[str, Any]], point: str) -> str:
+    """One line per method: threshold-free measures, then the operating point."""
+    head = [
+        "method", "tone AUC", "OT@RN26", "OT@RN86", "OT@RN95", "OT@RN99", "noise removed", "tones overwritten",
+        "regions", "line Pd", "line F1", "foreign removed", "ms",
+    ]  # fmt: skip
+    out: list[list[str]] = []
+    for row in rows.values():
+        if "error" in row:
+            out.append([f"{row['name']}: FAILED: {row['error']}"])
+            continue
+        free, at = row.get("threshold_free"), row.get(point) or row.get("mask")
+        ms = row["ms_per_window"]
+        out.append([
+            str(row["name"]), cell(free, "tone_auc", 3), *(cell(free, f"ot_at_rn_{q}") for q in (26, 86, 95, 99)),
+            cell(at, "removed_noise"), cell(at, "overwritten_tones"), cell(at, "intersecting_regions", 2),
+            cell(at, "line_pd"), cell(at, "line_f1"), cell(at, "foreign_removed"),
+            "-" if ms is None else f"{ms:.1f}",
+        ])  # fmt: skip
+    return aligned(head, out)

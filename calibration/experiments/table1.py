@@ -1,0 +1,103 @@
+"""Table I: the paper's rows made again, beside the paper's own figures; then the methods of this project.
+
+The paper cuts a map stretched to 0..1 at 0.65, 0.75 and 0.85; how image CAM and class mask become one map it says in
+two ways (averaged; added), so all overlays are given, see `calibration.experiments.bundle_maps.OVERLAYS`. Its figures
+come from other recordings and from counting by eye: what can be compared is their order, not their digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from calibration.dataset import Progress, no_progress
+from calibration.evaluate import FIXED_CUTS
+from calibration.experiments.bundle_maps import OVERLAYS, BundleMap
+from calibration.experiments.judge import LEVELS, point_of
+from calibration.experiments.peers import Entry, reference_rows, run_rows, table
+from calibration.experiments.tables import aligned, cell
+from calibration.experiments.trial import Trial
+from models.bundle import Bundle
+from models.explainer import Explainer
+
+__all__ = ["PUBLISHED", "run", "text"]
+
+#: Table I as printed: removed noise %, overwritten tones %, intersecting tonal regions.
+PUBLISHED: Mapping[str, tuple[float, float, str]] = {
+    "cut_65": (26.0, 4.0, "15+"),
+    "cut_75": (86.0, 8.0, "2"),
+    "cut_85": (95.0, 59.0, "0"),
+    "ae_centroids": (79.0, 7.0, "5"),
+    "reverse": (14.0, 3.0, "15+"),
+}
+#: Regions from which the paper counts no further.
+MANY = 15
+
+
+def run(trial: Trial, bundle: Bundle, explainer: Explainer, *, progress: Progress = no_progress) -> dict[str, Any]:
+    """All rows of the table, ready for JSON.
+
+    Returns
+    -------
+    dict
+        ``signature`` and ``vessel`` (figures at each operating point), ``paper`` (its rows made again, each with
+        ``published``) and ``reference`` (the masks of one who knows).
+    """
+    overlays = [Entry(name, _overlay(name, bundle, explainer), gated=True) for name in OVERLAYS]
+    paper = run_rows(overlays, trial, levels=LEVELS, cuts=FIXED_CUTS, progress=progress)
+    signature = Entry(
+        "signature", lambda: BundleMap("signature: image CAM + class mask", bundle, explainer), gated=True
+    )
+    ours = run_rows([signature], trial, levels=LEVELS, progress=progress)
+    return {**ours, "paper": _paper_rows(paper), "reference": reference_rows(trial)}
+
+
+def _overlay(name: str, bundle: Bundle, explainer: Explainer) -> Any:  # noqa: ANN401
+    return lambda: BundleMap(f"overlay {name}", bundle, explainer, name)
+
+
+def _paper_rows(methods: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """One row per overlay and cut."""
+    rows: dict[str, dict[str, Any]] = {}
+    for key, figures in methods.items():
+        for cut in FIXED_CUTS:
+            point = point_of("cut", cut)
+            name = f"{figures['name']}, cut {cut:.2f}"
+            rows[f"{key}_{point}"] = {"name": name, **published(point), **_point(figures, point)}
+    return rows
+
+
+def _point(figures: Mapping[str, Any], point: str) -> dict[str, Any]:
+    return {"error": figures["error"]} if "error" in figures else dict(figures[point])
+
+
+def published(key: str) -> dict[str, Any]:
+    """The paper's own figures of one row."""
+    noise, tones, regions = PUBLISHED[key]
+    return {"published": {"removed_noise": noise, "overwritten_tones": tones, "intersecting_regions": regions}}
+
+
+def text(result: Mapping[str, Any]) -> str:
+    """The table for people."""
+    head = ["the paper's rows", "noise removed", "paper", "tones overwritten", "paper", "regions", "paper", "line F1"]
+    rows: list[Sequence[str]] = []
+    for row in result["paper"].values():
+        said = row["published"]
+        if "error" in row:
+            rows.append([f"{row['name']}: FAILED: {row['error']}"])
+            continue
+        rows.append([
+            row["name"], cell(row, "removed_noise"), f"{said['removed_noise']:.0f}", cell(row, "overwritten_tones"),
+            f"{said['overwritten_tones']:.0f}", _regions(row), said["intersecting_regions"], cell(row, "line_f1"),
+        ])  # fmt: skip
+    own = {**result["reference"], **{k: result[k] for k in ("signature", "vessel") if k in result}}
+    parts = [aligned(head, rows)]
+    for level in LEVELS:
+        parts.append(f"\nthresholds without truth, nominal {100 * level:.0f} % of noise removed")
+        parts.append(table(own, point_of("conformal", level)))
+    return "\n" + "\n".join(parts)
+
+
+def _regions(row: Mapping[str, Any]) -> str:
+    value = row["intersecting_regions"]
+    return f"{MANY}+" if value is not None and value >= MANY else cell(row, "intersecting_regions", 2)

@@ -1,0 +1,48 @@
+"""``tonald experiments peers``: the truthless peers on the same windows with the same measures."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from daemon.commands.progress import shown
+from daemon.commands.trial_words import add_trial_words, check, opened
+
+__all__ = ["add_arguments", "run"]
+
+SCENARIOS = ("standard", "low_snr", "two_ships", "wide")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the words of the command."""
+    add_trial_words(parser, SCENARIOS)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and print; 0 when the table is there, rows that failed included.
+
+    Raises
+    ------
+    TonaldError
+        If the words do not fit together or the bundle cannot be used.
+    """
+    check(args)
+    from calibration.experiments.bundle_maps import BundleMap
+    from calibration.experiments.judge import LEVELS
+    from calibration.experiments.peer_rows import peer_entries
+    from calibration.experiments.peers import Entry, reference_rows, run_rows, table
+    from calibration.experiments.tables import about, headline, write_json
+
+    start = time.monotonic()
+    with shown() as progress, opened(args, progress) as (bundle, explainer, trial):
+        ours = Entry("bundle", lambda: BundleMap("bundle: image CAM + class mask", bundle, explainer), gated=True)
+        rows = reference_rows(trial) | run_rows([ours, *peer_entries()], trial, levels=LEVELS, progress=progress)
+    facts = about(trial, args.scenario, args.fresh_seed) | {"bundle": bundle.id, "asked": args.asked}
+    if args.json is not None:
+        write_json(args.json, {**facts, "methods": rows})
+    print(headline(facts))
+    for level in LEVELS:
+        print(f"\nmasks at the nominal {100 * level:.0f} % of noise removed; per cent, regions a count")
+        print(table(rows, f"conformal_{round(100 * level)}"))
+    print(f"\n{time.monotonic() - start:.0f} s")
+    return 0
