@@ -94,7 +94,7 @@ class ContactCounter:
         for record in heard:
             if isinstance(record, Signature):
                 kind = kind_of(record.label)
-                top[kind] = max(top[kind], score_of(record))
+                top[kind] = max(top[kind], score_of(record, self._spec.n_time * self._spec.column_s))
         return top["class"], top["unknown"]
 
 

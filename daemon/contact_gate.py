@@ -15,7 +15,7 @@ from typing import Any
 
 from calibration.false_alarms import FILE_NAME, HOURS_PER_DAY, FalseAlarms, GateChoice
 from daemon.config import Config
-from daemon.contact_rule import HOLD_SHARE, MAX_LOG_ODDS, ContactRule
+from daemon.contact_rule import HOLD_MARGIN, MAX_LOG_ODDS, ContactRule
 from models.bundle import Bundle
 from models.errors import BundleError, ConfigError
 
@@ -70,7 +70,7 @@ class EffectiveRule:
         return (
             f"towards a start count classes from a probability of {p:.6g} (log-odds {r.class_gate:.2f}) and 'unknown' "
             f"from {max(r.unknown_gate, 0.0):.2f} lines, each by its share of the window and hum apart; "
-            f"towards holding it {HOLD_SHARE:.0%} of that (log-odds, lines)"
+            f"towards holding it {HOLD_MARGIN['class']:g} (log-odds) and {HOLD_MARGIN['unknown']:g} (lines) less"
         )
 
     def _alarms(self) -> str:

@@ -1,9 +1,9 @@
 """The rule of contacts: how often a label must be heard, how clearly, and when it counts as gone.
 
 Per channel and label the last ``m`` analysed windows are looked at. A contact *starts* when at least ``n_start`` of
-them hold the label with a score of at least the gate; it *holds* while at least ``n_hold`` of them do with at least
-``HOLD_SHARE`` of the gate, and *ends* at the first window in which they do not. Two thresholds, in number and in score:
-a source that stands at the edge does not start and end again and again.
+them hold the label with a score of at least the gate; it *holds* while at least ``n_hold`` of them do with a score of
+at least the gate less a margin, and *ends* at the first window in which they do not. Two thresholds, in number and in
+score: a source that stands at the edge does not start and end again and again.
 
 Windows that were not analysed count as neither. If more than ``m`` steps of the grid went by that no window has heard,
 all that was counted is forgotten: a gap is never bridged.
@@ -24,9 +24,10 @@ __all__ = ["ContactRule", "Kind", "Persistence", "kind_of", "score_of"]
 Kind: TypeAlias = Literal["class", "unknown"]
 """Classes share one gate, ``unknown`` has its own: they are scored by different evidence."""
 
-HOLD_SHARE = 0.7
-"""Of the gate, what holds a contact. On 20 h of simulated source-free sea, at 6 lines: 0.76 starts per hour at a share
-of 0.5 or 0.7, 2.2 at 0.8 and 5.9 at 1.0; the higher share of the two lets a contact end sooner."""
+HOLD_MARGIN: dict[Kind, float] = {"class": 1.0, "unknown": 2.5}
+"""What holds a contact may lie below its gate by this, log-odds and lines. Lines come and go whole, so the margin must
+be no whole number of them: on 20 h of simulated source-free sea a gate of 7.25 lines let 18 contacts start at a margin
+of 2 lines and 8 at 2.5 or 3; 2.5 lets them end sooner (docs/decisions.md)."""
 MAINS_HZ = (50.0, 60.0)
 HUM_HZ = 0.7
 """A line this near to a multiple of the mains may be hum: the grid keeps its frequency within 0.2 %, the line finder
@@ -40,16 +41,15 @@ def kind_of(label: str) -> Kind:
     return "unknown" if label == UNKNOWN else "class"
 
 
-def score_of(signature: Signature) -> float:
-    """How clearly one window shows the label.
+def score_of(signature: Signature, span_s: float) -> float:
+    """How clearly one window, whose columns span ``span_s``, shows the label.
 
     Of a class: log-odds ``ln(p / (1 - p))`` of its probability, within +-20. Of ``unknown``: the number of its lines,
     each counted by the share of the window from its first to its last column; no class vouches for them, so their
     number must. Lines on a multiple of 50 or 60 Hz count nothing: hum of the mains is heard in any hydrophone.
     """
     if kind_of(signature.label) == "unknown":
-        duration_s = signature.window.n_samples / signature.window.fs
-        return sum((line.t_end_s - line.t_start_s) / duration_s for line in signature.lines if not _is_hum(line))
+        return sum(min(1.0, (x.t_end_s - x.t_start_s) / span_s) for x in signature.lines if not _is_hum(x))
     p = min(max(float(signature.probability), 0.0), 1.0)
     if p in (0.0, 1.0):
         return math.copysign(MAX_LOG_ODDS, p - 0.5)
@@ -92,9 +92,8 @@ class ContactRule:
         return self.unknown_gate if kind_of(label) == "unknown" else self.class_gate
 
     def hold_gate(self, label: str) -> float:
-        """Least score that counts towards holding: a share of the gate, or the gate itself where that is lower."""
-        gate = self.gate(label)
-        return min(gate, HOLD_SHARE * gate)
+        """Least score that counts towards holding."""
+        return self.gate(label) - HOLD_MARGIN[kind_of(label)]
 
 
 class Persistence:

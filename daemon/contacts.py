@@ -77,7 +77,7 @@ class _Channel:
 
     def __init__(self, slot: Window | Skipped, spec: FeatureSpec, rule: ContactRule) -> None:
         self._spec, self._rule = spec, rule
-        self._step = spec.step(slot.fs)
+        self._step, self._span_s = spec.step(slot.fs), spec.n_time * spec.column_s
         self._labels: dict[str, _Label] = {}
         self._heard_until: int | None = None  # end of the last analysed window
         self._n_skipped = 0
@@ -117,7 +117,7 @@ class _Channel:
         yield from self._forget_beyond(window.first_sample)  # slots may be missing that nobody told of
         by_label: dict[str, Signature] = {}
         for s in self._signatures:  # should a label stand twice in a window, the clearer one counts
-            if s.label not in by_label or score_of(s) > score_of(by_label[s.label]):
+            if s.label not in by_label or score_of(s, self._span_s) > score_of(by_label[s.label], self._span_s):
                 by_label[s.label] = s
         for name in by_label.keys() - self._labels.keys():
             self._labels[name] = _Label(name, self._spec, self._rule)
@@ -157,7 +157,7 @@ class _Label:
 
     def process(self, window: Window, signature: Signature | None, n_skipped: int) -> Iterator[Contact]:
         """Take in one analysed window; ``n_skipped`` slots of the channel were not, up to now."""
-        score = None if signature is None else score_of(signature)
+        score = None if signature is None else score_of(signature, self._spec.n_time * self._spec.column_s)
         slot = window.first_sample, window.first_sample + window.n_samples
         if signature is not None and score is not None and self._persistence.hears(score):
             seen = _Seen(slot, n_skipped, True, signature.probability, score, signature.lines)

@@ -110,24 +110,24 @@ def test_span_runs_from_the_first_to_the_last_window_it_was_heard_in() -> None:
     assert end.n_skipped == 0
 
 
-def test_gate_starts_and_seven_tenths_of_it_hold() -> None:
-    rule = ContactRule(class_gate=4.0)  # p = 0.982; at 2.8: p = 0.943
-    faint, clear = 0.95, 0.99
+def test_gate_starts_and_a_margin_below_it_holds() -> None:
+    rule = ContactRule(class_gate=4.0)  # p = 0.982; at 3.0: p = 0.953
+    faint, clear = 0.96, 0.99
     assert contacts_of(stream([{"a": faint}] * 20), rule) == []
-    slots = [{"a": clear}] * 3 + [{"a": faint}] * 20 + [{"a": 0.94}] * 5
+    slots = [{"a": clear}] * 3 + [{"a": faint}] * 20 + [{"a": 0.95}] * 5
     events = [c.event for c in contacts_of(stream(slots), rule)]
     assert events == ["start", *["update"] * 20, "end"]
 
 
-def test_negative_gate_holds_at_the_gate_itself() -> None:
-    rule = ContactRule(class_gate=-1.0)
-    assert rule.hold_gate("a") == -1.0
+def test_what_holds_lies_below_what_starts() -> None:
+    rule = ContactRule(class_gate=-1.0, unknown_gate=6.0)
+    assert (rule.hold_gate("a"), rule.hold_gate("unknown")) == (-2.0, 3.5)
     assert ContactRule().hold_gate("a") == -math.inf
 
 
 def test_score_of_a_class_is_its_log_odds_within_bounds() -> None:
     def score(p: float) -> float:
-        return score_of(next(r for r in slot(0, {"a": p}) if isinstance(r, Signature)))
+        return score_of(next(r for r in slot(0, {"a": p}) if isinstance(r, Signature)), 8.0)
 
     assert score(0.5) == 0.0
     assert score(0.9) == pytest.approx(math.log(9.0))
@@ -137,12 +137,11 @@ def test_score_of_a_class_is_its_log_odds_within_bounds() -> None:
 
 def test_score_of_unknown_counts_lines_by_their_time_and_hum_not_at_all() -> None:
     def score(*lines: object) -> float:
-        return score_of(next(r for r in slot(0, {"unknown": lines}) if isinstance(r, Signature)))
+        return score_of(next(r for r in slot(0, {"unknown": lines}) if isinstance(r, Signature)), 8.0)
 
-    whole = LENGTH / FS
-    assert score(line(71.0, t_end_s=whole), line(93.0, t_end_s=whole / 2)) == pytest.approx(1.5)
+    assert score(line(71.0, t_end_s=8.0), line(93.0, t_end_s=4.0)) == pytest.approx(1.5)
     assert score(line(50.3), line(180.5), line(299.6), line(239.5)) == 0.0
-    assert score(line(50.8, t_end_s=whole)) == pytest.approx(1.0)
+    assert score(line(50.8, t_start_s=0.2, t_end_s=8.5)) == 1.0
     assert score() == 0.0
 
 
