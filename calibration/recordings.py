@@ -25,7 +25,7 @@ import numpy.typing as npt
 from models.errors import AudioFormatError, InputError, SampleRateError
 from models.features import FeatureSpec
 
-__all__ = ["Catalogue", "Recording", "Refused", "read", "scan"]
+__all__ = ["Catalogue", "Recording", "Refused", "read", "scan", "scan_tree"]
 
 #: Suffixes looked at in the plain layout; the CSV layout takes what it names.
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".aif", ".aiff", ".rf64", ".w64", ".caf", ".au", ".mp3"})
@@ -128,6 +128,30 @@ def scan(
     if not recordings:
         raise InputError(f"{folder}: none of {len(entries)} files can be used; the first: {refused[0].reason}")
     return Catalogue(folder, tuple(recordings), tuple(refused))
+
+
+def scan_tree(folder: Path, spec: FeatureSpec, label: str) -> Catalogue:
+    """List all recordings below a folder, whatever its sub-folders are named, under one label.
+
+    Raises
+    ------
+    InputError
+        If the folder is missing, holds no audio, or none that can be used.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    paths = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file()]
+    entries = [_Entry(p, label, (f"name {_base(p.relative_to(folder))}",)) for p in paths]
+    opened = [_try_open(entry, spec) for entry in entries]
+    recordings = tuple(
+        replace(r, group=group) for r, group in zip(opened, _groups(entries), strict=True) if isinstance(r, Recording)
+    )
+    refused = tuple(r for r in opened if isinstance(r, Refused))
+    if not paths:
+        raise InputError(f"{folder}: no recordings found; give a folder of WAV, FLAC or other audio files")
+    if not recordings:
+        raise InputError(f"{folder}: none of {len(paths)} files can be used; the first: {refused[0].reason}")
+    return Catalogue(folder, recordings, refused)
 
 
 def _from_folders(folder: Path) -> Iterator[_Entry]:

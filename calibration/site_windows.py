@@ -1,0 +1,242 @@
+"""Source-free windows of a site: from a folder of recordings to score maps by channel and label.
+
+The recordings are declared to be free of sources. Where a class of the bundle is detected all the same, the window is
+either a passing vessel, which must not raise the thresholds, or a false detection, which is part of the empty sea and
+belongs to them. Nobody can tell them apart without an ear. By default such windows are *left out*: a vessel let in
+would raise the threshold and cost every later signature its weak tones, unseen, while what leaving out costs is bounded
+and told: if all of the share ``e`` left out was empty sea after all, and its windows kept everything, the share removed
+of all source-free cells is still ``(1 - e)`` times what was measured. Who knows the sea was empty keeps them. Where
+more than `MAX_DETECTED` of the windows would be left out, the folder is refused: that is no empty sea.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from calibration.dataset import AMBIENT, Progress, no_progress
+from calibration.recordings import Catalogue, Recording, Refused, read, scan_tree
+from calibration.site import ChannelCalibration, Detected
+from calibration.site_estimate import MIN_SEGMENTS, MIN_WINDOWS, segment_of, site_thresholds
+from models.bundle import Bundle
+from models.errors import AudioFormatError, InputError, UsageError
+from models.explainer import Explainer
+from models.features import FeatureWindow, windows_of
+
+__all__ = [
+    "MAX_DETECTED", "ChannelScores", "SiteWindows", "channel_of", "has_detection", "measure", "score_maps", "window_s",
+    "windows_of_folder",
+]  # fmt: skip
+
+F32 = npt.NDArray[np.float32]
+
+#: Share of windows with a detection above which a folder is not taken for empty sea.
+MAX_DETECTED = 0.5
+#: Windows of one channel at most: more are thinned out evenly.
+MAX_WINDOWS = 600
+
+
+def window_s(bundle: Bundle) -> float:
+    """Length of a window, s."""
+    spec = bundle.spec
+    return spec.n_samples(spec.fs_model) / spec.fs_model
+
+
+def score_maps(bundle: Bundle, explainer: Explainer, features: F32, spectrum_db: F32, label: str) -> F32:
+    """Score maps ``(n, n_cells)`` of ``label`` in windows, whatever they hold; only the rows in use.
+
+    The one place where a site's calibration asks for the map that thresholds apply to.
+    """
+    spectra = spectrum_db if bundle.templates.groups else None  # without templates no line is tracked
+    _, maps = explainer.explain_all(features, bundle.labels.index(label), spectra)
+    return maps[:, bundle.spec.row_lo :].reshape(len(maps), -1)
+
+
+def has_detection(bundle: Bundle, explainer: Explainer, features: F32, spectrum_db: F32) -> npt.NDArray[np.bool_]:
+    """Which windows the daemon would publish a class for, ``(n,)``."""
+    spectra = spectrum_db if bundle.templates.groups else None
+    return np.array([bool(v.detections) for v in explainer.explain(features, spectra)], np.bool_)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SiteWindows:
+    """Windows of one recording on one channel."""
+
+    channel: str
+    recording: str
+    features: F32
+    spectrum_db: F32
+    segments: tuple[str, ...]
+
+
+@dataclass(slots=True, eq=False)
+class ChannelScores:
+    """What was measured on one channel; pieces of equal number of windows in each list."""
+
+    scores: dict[str, list[F32]]
+    """``{label: [(n, n_cells), ...]}``"""
+    segments: list[str]
+    recordings: set[str]
+    seconds: float = 0.0
+    n_detected: int = 0
+
+    @property
+    def n_windows(self) -> int:
+        """Windows that count."""
+        return len(self.segments)
+
+    def calibrated(self, detected: Detected) -> ChannelCalibration:
+        """Thresholds of the channel.
+
+        Raises
+        ------
+        InputError
+            If there are too few windows or independent pieces, or no empty sea.
+        """
+        n_segments = len(set(self.segments))
+        n_heard = self.n_windows + (self.n_detected if detected == "left out" else 0)
+        if n_heard and self.n_detected / n_heard > MAX_DETECTED and detected == "left out":
+            raise InputError(
+                f"a class of the bundle was detected in {self.n_detected} of {n_heard} windows: this is no empty sea; "
+                f"give other recordings, or say --keep-detected if you know that no vessel was near"
+            )
+        if self.n_windows < MIN_WINDOWS:
+            raise InputError(
+                f"{self.n_windows} source-free windows, at least {MIN_WINDOWS} are needed: give more recordings"
+            )
+        if n_segments < MIN_SEGMENTS:
+            raise InputError(
+                f"{self.n_windows} windows from {n_segments} independent pieces (recordings, long ones cut every 2 "
+                f"min), at least {MIN_SEGMENTS} are needed: give recordings of other times"
+            )
+        return ChannelCalibration(
+            n_windows=self.n_windows, n_recordings=len(self.recordings), n_segments=n_segments, seconds=self.seconds,
+            n_detected=self.n_detected, detected=detected,
+            labels={label: site_thresholds(np.concatenate(s), self.segments) for label, s in self.scores.items()},
+        )  # fmt: skip
+
+
+def measure(
+    bundle: Bundle, explainer: Explainer, windows: Iterator[SiteWindows], detected: Detected = "left out"
+) -> dict[str, ChannelScores]:
+    """Score maps of all windows that count, by channel."""
+    out: dict[str, ChannelScores] = {}
+    for w in windows:
+        c = out.setdefault(w.channel, ChannelScores({label: [] for label in bundle.thresholds.mix}, [], set()))
+        hit = has_detection(bundle, explainer, w.features, w.spectrum_db)
+        c.n_detected += int(hit.sum())
+        keep = np.flatnonzero(~hit) if detected == "left out" else np.arange(hit.size)
+        if not keep.size:
+            continue
+        for label, scores in c.scores.items():
+            scores.append(score_maps(bundle, explainer, w.features[keep], w.spectrum_db[keep], label))
+        c.segments += [w.segments[i] for i in keep]
+        c.recordings.add(w.recording)
+        c.seconds += keep.size * window_s(bundle)
+    return out
+
+
+def channel_of(path: Path, folder: Path, channel: int, named: Mapping[str, str]) -> str | None:
+    """Name of channel ``channel`` of a file; None where the file belongs to no channel that was named.
+
+    ``named`` maps channels to patterns of paths below the folder, or of file names. Without it a file in a sub-folder
+    ``chN`` belongs to channel ``chN``, and of any other file column ``N`` does, as the daemon names them.
+    """
+    inside = path.relative_to(folder)
+    if named:
+        hits = [n for n, g in named.items() if fnmatch.fnmatch(inside.as_posix(), g) or fnmatch.fnmatch(path.name, g)]
+        if len(hits) > 1:
+            raise UsageError(
+                f"{inside} belongs to the channels {' and '.join(hits)}: make the patterns of --channel apart"
+            )
+        return hits[0] if hits else None
+    return inside.parts[0] if re.fullmatch(r"ch\d+", inside.parts[0]) else f"ch{channel}"
+
+
+def windows_of_folder(
+    bundle: Bundle,
+    folder: Path,
+    *,
+    named: Mapping[str, str] | None = None,
+    hop_s: float | None = None,
+    progress: Progress = no_progress,
+) -> tuple[Iterator[SiteWindows], list[Refused]]:
+    """Windows of all recordings below ``folder``, one recording and channel at a time, and files that cannot be used.
+
+    The list of refused files grows while the windows are read.
+
+    Parameters
+    ----------
+    named
+        ``{channel: pattern}``, see `channel_of`; the files must then have one channel.
+    hop_s
+        Time between windows, s; the length of a window by default, so that windows share no sample.
+
+    Raises
+    ------
+    InputError
+        If nothing in the folder can be used.
+    UsageError
+        If ``hop_s`` is shorter than the step of the front end, or a pattern meets no file.
+    """
+    spec = bundle.spec
+    step_s = spec.n_time_step * spec.column_s
+    every = math.ceil(window_s(bundle) / step_s - 1e-9) if hop_s is None else round(hop_s / step_s)
+    if every < 1:
+        raise UsageError(f"--hop {hop_s:g}: the front end makes a window every {step_s:g} s at most")
+    catalogue = scan_tree(folder, spec, AMBIENT)
+    named = named or {}
+    for name, pattern in named.items():
+        if not any(channel_of(r.path, folder, 0, {name: pattern}) for r in catalogue.recordings):
+            raise UsageError(f"--channel {name}={pattern}: meets no usable recording below {folder}")
+    longest = sum(r.n_samples / r.fs for r in catalogue.recordings) / (every * step_s)
+    every *= max(1, math.ceil(longest / MAX_WINDOWS))
+    refused = list(catalogue.refused)
+    return _read_all(bundle, catalogue, named, every, refused, progress), refused
+
+
+def _read_all(
+    bundle: Bundle,
+    catalogue: Catalogue,
+    named: Mapping[str, str],
+    every: int,
+    refused: list[Refused],
+    progress: Progress,
+) -> Iterator[SiteWindows]:
+    for n_done, r in enumerate(catalogue.recordings):
+        progress("recordings", n_done, len(catalogue.recordings))
+        channels = [channel_of(r.path, catalogue.folder, c, named) for c in range(r.n_channels)]
+        if len(set(channels)) < len(channels) and any(channels):
+            refused.append(
+                Refused(r.path, f"{r.path}: has {r.n_channels} channels, one was expected for {channels[0]}")
+            )
+            continue
+        if not any(channels):
+            continue
+        try:
+            x = read(r)
+        except AudioFormatError as e:
+            refused.append(Refused(r.path, str(e)))
+            continue
+        windows = [w for w in windows_of(bundle.spec, r.fs, x) if w.grid_index % every == 0]
+        yield from _by_channel(r, channels, windows)
+    progress("recordings", len(catalogue.recordings), len(catalogue.recordings))
+
+
+def _by_channel(
+    r: Recording, channels: Sequence[str | None], windows: Sequence[FeatureWindow]
+) -> Iterator[SiteWindows]:
+    segments = tuple(segment_of(r.group, w.first_sample / r.fs) for w in windows)
+    for c, name in enumerate(channels):
+        if name is not None and windows:
+            yield SiteWindows(
+                name, r.group, np.stack([w.features[c] for w in windows]),
+                np.stack([w.spectrum_db[c] for w in windows]), segments,
+            )  # fmt: skip
