@@ -1,9 +1,9 @@
 r"""Fits `models.rejection.Rejection` and says how well a score tells strangers from what is known.
 
 **Fit.** No truth, no strange window. Line rates and the Gaussians of the embedding come from windows the network may
-have seen (``train``). Rates are kernel estimates; the width of the kernel, and how much of a broad estimate is mixed in,
-are the smoothest under which the lines of recordings left out are as good as likeliest (two folds). Scales and limits
-come from windows apart (``held``): limits on the windows that shaped a score would be too low.
+have seen (``train``). Rates are kernel estimates; the width of the kernel, and how much of a broad estimate is mixed
+in, are the smoothest under which the lines of recordings left out are as good as likeliest (two folds). Scales and
+limits come from windows apart (``held``): limits on the windows that shaped a score would be too low.
 
 **Limits.** Windows of ``held`` are grouped by the label the network *names*, and the limit is the value of rank
 ``ceil((n + 1)(1 - share))``: of further windows of known labels that get this name at most ``share`` are rejected, as

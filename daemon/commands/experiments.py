@@ -11,6 +11,7 @@ EXPERIMENTS = {
     "table1": "Table I of the paper beside the paper's own figures, and what beats it",
     "peers": "the truthless peers on the same windows with the same measures",
     "falsealarms": "contact starts on source-free sea, asked for and measured",
+    "unknowns": "which score finds vessels no network was trained on",
 }
 """Each lives in ``daemon/commands/experiments_<name>.py`` and imports its libraries when it runs."""
 
