@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.false_alarms import FILE_NAME, HOURS_PER_DAY, FalseAlarms
+from calibration.false_alarms_bundle import put_into_bundle
 from daemon.commands.progress import shown
 from daemon.config import Config
 from daemon.contact_gate import EffectiveRule, measured, rule_of
@@ -39,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--recalibrate", action="store_true", help="measure the curve although the bundle holds one")
     parser.add_argument("--curve", type=Path, metavar="FILE", help=f"write the curve there ({FILE_NAME} of a bundle)")
+    parser.add_argument("--into", type=Path, metavar="BUNDLE", help="write the bundle once more there, with the curve")
+    parser.add_argument("--force", action="store_true", help="--into may replace what stands there")
     parser.add_argument("--only-curve", action="store_true", help="measure and write the curve, prove nothing")
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="bundle; the shipped one by default")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings of windows, extraction and contacts")
@@ -59,9 +62,8 @@ def run(args: argparse.Namespace) -> int:
     folder = args.bundle or (Path(config.bundle) if config.bundle else Bundle.shipped())
     bundle = Bundle.load(folder)
     from models.engines import open_engine
-    from models.explainer import GRAPHS
 
-    engine, _ = open_engine(bundle, "onnxruntime", max_batch=32, n_threads=1, graphs=GRAPHS)
+    engine, _ = open_engine(bundle, "onnxruntime", max_batch=32, n_threads=1)
     try:
         result = _measure(args, config, bundle, engine)
     finally:
@@ -79,8 +81,8 @@ def _check(args: argparse.Namespace) -> None:
             raise UsageError(f"--{word.replace('_', '-')} {value:g}: must lie in 0.1..1000")
     if args.fresh_seed < 0:
         raise UsageError(f"--fresh-seed {args.fresh_seed}: must not be negative")
-    if args.only_curve and args.curve is None:
-        raise UsageError("--only-curve: give --curve FILE to write it to")
+    if args.only_curve and args.curve is None and args.into is None:
+        raise UsageError("--only-curve: give --curve FILE or --into BUNDLE to write it to")
     for path in (args.json, args.curve):
         if path is not None and not path.parent.is_dir():
             raise InputError(f"{path}: no such folder {path.parent}")
@@ -94,12 +96,14 @@ def _measure(args: argparse.Namespace, config: Config, bundle: Bundle, engine: A
 
     scenario, counter = scenario_named(SCENARIO), ContactCounter(bundle, engine, config)
     with shown() as progress:
-        alarms = None if args.recalibrate or args.curve else measured(config, bundle)
+        alarms = None if args.recalibrate or args.curve or args.into else measured(config, bundle)
         if alarms is None:
             curves = fa.measure_curves(counter, fa.sea_to_calibrate(scenario, args.calibrate_hours), progress=progress)
             alarms = _alarms(config, bundle, curves)
         if args.curve is not None:
             _write(args.curve, alarms.to_json())
+        if args.into is not None:
+            put_into_bundle(bundle, alarms, args.into, force=args.force)
         result: dict[str, Any] = {"bundle": bundle.id, "synthetic": True, "curve": json.loads(alarms.to_json())}
         if args.only_curve:
             return {**result, "settings": []}

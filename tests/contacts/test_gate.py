@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from calibration.false_alarms import FILE_NAME, FalseAlarmCurve, FalseAlarms
+from calibration.false_alarms_bundle import put_into_bundle
 from daemon import cli
 from daemon.config import Config, ContactsConfig
 from daemon.contact_gate import effective_rule, rule_of
 from daemon.wire_schema import CONTACT_RULE, check
+from models.bundle import Bundle
 from models.errors import BundleError, ConfigError
 
 GATES = tuple(0.25 * k for k in range(41))
@@ -36,7 +38,7 @@ def alarms(class_per_hour: float = 4.0, unknown_per_hour: float = 6.0, **changes
     return FalseAlarms(**{**values, **changes})
 
 
-def bundle(tmp_path: Path, held: FalseAlarms | None = None) -> Any:
+def a_bundle(tmp_path: Path, held: FalseAlarms | None = None) -> Any:
     """What `effective_rule` asks of a bundle."""
     files = {}
     if held is not None:
@@ -51,7 +53,7 @@ def config(**contacts: Any) -> Config:
 
 
 def test_expected_starts_are_what_is_asked_half_of_them_of_classes(tmp_path: Path) -> None:
-    rule = effective_rule(config(false_alarms_per_day=24.0), bundle(tmp_path, alarms()))
+    rule = effective_rule(config(false_alarms_per_day=24.0), a_bundle(tmp_path, alarms()))
     assert rule.expected_per_day == pytest.approx(24.0)
     assert rule.classes.per_hour == pytest.approx(0.5)
     assert rule.rule.class_gate == pytest.approx(math.log(8.0), abs=0.05)
@@ -60,26 +62,26 @@ def test_expected_starts_are_what_is_asked_half_of_them_of_classes(tmp_path: Pat
 
 
 def test_what_classes_do_not_use_goes_to_unknown(tmp_path: Path) -> None:
-    rule = effective_rule(config(false_alarms_per_day=24.0), bundle(tmp_path, alarms(class_per_hour=0.1)))
+    rule = effective_rule(config(false_alarms_per_day=24.0), a_bundle(tmp_path, alarms(class_per_hour=0.1)))
     assert rule.rule.class_gate == GATES[0]
     assert rule.unknown.per_hour == pytest.approx(0.9)
     assert rule.expected_per_day == pytest.approx(24.0)
 
 
 def test_more_than_ever_start_needs_no_gate(tmp_path: Path) -> None:
-    rule = effective_rule(config(false_alarms_per_day=1000.0), bundle(tmp_path, alarms()))
+    rule = effective_rule(config(false_alarms_per_day=1000.0), a_bundle(tmp_path, alarms()))
     assert (rule.rule.class_gate, rule.rule.unknown_gate) == (GATES[0], GATES[0])
     assert rule.expected_per_day == pytest.approx(240.0)
 
 
 def test_zero_asks_for_no_gate_and_still_says_what_to_expect(tmp_path: Path) -> None:
-    rule = effective_rule(config(false_alarms_per_day=0.0), bundle(tmp_path, alarms()))
+    rule = effective_rule(config(false_alarms_per_day=0.0), a_bundle(tmp_path, alarms()))
     assert rule.expected_per_day == pytest.approx(240.0)
     assert rule.to_dict()["false_alarms_per_day"] is None
 
 
 def test_rarer_than_measured_is_said_to_be_extrapolated(tmp_path: Path) -> None:
-    rule = effective_rule(config(false_alarms_per_day=0.1), bundle(tmp_path, alarms()))
+    rule = effective_rule(config(false_alarms_per_day=0.1), a_bundle(tmp_path, alarms()))
     assert rule.extrapolated
     assert rule.to_dict()["extrapolated"] is True
     assert "extrapolated beyond what was measured, along an exponential tail on 200 h of a test" in rule.words()[2]
@@ -88,11 +90,11 @@ def test_rarer_than_measured_is_said_to_be_extrapolated(tmp_path: Path) -> None:
 def test_rarer_than_any_probability_can_be_is_a_mistake_that_names_the_key(tmp_path: Path) -> None:
     slow = alarms(curves=(curve("class", 4.0, decay=0.01), curve("unknown", 6.0)))
     with pytest.raises(ConfigError, match=r"^contacts\.false_alarms_per_day = 0\.5: "):
-        effective_rule(config(false_alarms_per_day=0.5), bundle(tmp_path, slow))
+        effective_rule(config(false_alarms_per_day=0.5), a_bundle(tmp_path, slow))
 
 
 def test_without_measurement_there_is_no_gate_and_it_is_said(tmp_path: Path) -> None:
-    rule = effective_rule(config(), bundle(tmp_path))
+    rule = effective_rule(config(), a_bundle(tmp_path))
     assert (rule.rule.class_gate, rule.rule.unknown_gate) == (-math.inf, -math.inf)
     assert rule.expected_per_day is None
     assert rule.words()[1:] == (
@@ -103,14 +105,14 @@ def test_without_measurement_there_is_no_gate_and_it_is_said(tmp_path: Path) -> 
 
 
 def test_measurement_of_another_rule_is_not_used(tmp_path: Path) -> None:
-    rule = effective_rule(config(n_start=4), bundle(tmp_path, alarms()))
+    rule = effective_rule(config(n_start=4), a_bundle(tmp_path, alarms()))
     assert rule.expected_per_day is None
     assert "those of the bundle are for contacts.n_start = 3" in rule.words()[2]
 
 
 def test_file_goes_before_the_bundle_and_must_fit_it(tmp_path: Path) -> None:
     path = tmp_path / "site.json"
-    held = bundle(tmp_path, alarms())
+    held = a_bundle(tmp_path, alarms())
     path.write_text(alarms(class_per_hour=0.1, bundle=held.id, data="the site").to_json())
     assert effective_rule(config(curve=str(path)), held).data == "the site"
     with pytest.raises(ConfigError, match=r"^contacts\.curve = .* was measured with contacts\.m = 5: "):
@@ -121,7 +123,7 @@ def test_file_goes_before_the_bundle_and_must_fit_it(tmp_path: Path) -> None:
 
 
 def test_bundle_that_changes_under_way_is_noticed(tmp_path: Path) -> None:
-    held = bundle(tmp_path, alarms())
+    held = a_bundle(tmp_path, alarms())
     (tmp_path / FILE_NAME).write_text(alarms(class_per_hour=0.1).to_json())
     with pytest.raises(BundleError, match="changed while it was read"):
         effective_rule(config(), held)
@@ -141,7 +143,7 @@ def test_words_state_the_rule_in_windows_and_seconds() -> None:
 @pytest.mark.parametrize("asked", [None, 24.0, 0.1])
 def test_record_of_info_keeps_to_the_wire(asked: float | None, tmp_path: Path) -> None:
     check(CONTACT_RULE, rule_of(config(), alarms(), asked).to_dict(), "info/")
-    check(CONTACT_RULE, effective_rule(config(), bundle(tmp_path)).to_dict(), "info/")
+    check(CONTACT_RULE, effective_rule(config(), a_bundle(tmp_path)).to_dict(), "info/")
 
 
 @pytest.mark.parametrize(
@@ -177,3 +179,24 @@ def test_config_check_finds_a_hop_the_bundle_does_not_allow(tmp_path: Path, caps
     path.write_text("[window]\nhop_s = 3.0\n")
     assert cli.main(["config", "--check", str(path)]) == 78
     assert "hop_s = 3.0: this bundle allows" in capsys.readouterr().err
+
+
+def test_bundle_with_the_curve_is_the_same_but_for_it_and_uses_it(tmp_path: Path) -> None:
+    shipped = Bundle.load(Bundle.shipped())
+    made = put_into_bundle(shipped, alarms(bundle=shipped.id), tmp_path / "made")
+    assert made.id != shipped.id
+    for name, info in shipped.manifest.files.items():
+        if name != FILE_NAME:
+            assert made.manifest.files[name] == info
+    rule = effective_rule(config(false_alarms_per_day=24.0), made)
+    assert rule.expected_per_day == pytest.approx(24.0)
+    with pytest.raises(BundleError, match="exists already"):
+        put_into_bundle(shipped, alarms(), tmp_path / "made")
+    again = put_into_bundle(made, alarms(class_per_hour=0.1), tmp_path / "made", force=True)
+    assert effective_rule(config(), again).classes.per_hour == pytest.approx(0.1)
+
+
+def test_curve_of_another_bundle_is_not_put_in(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="was measured with bundle f"):
+        put_into_bundle(Bundle.load(Bundle.shipped()), alarms(bundle="f" * 16), tmp_path / "made")
+    assert list(tmp_path.iterdir()) == []
