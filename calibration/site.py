@@ -68,6 +68,12 @@ class ChannelCalibration:
     """What became of them."""
     labels: Mapping[str, Mapping[str, SiteThreshold]]
     """``{label: {nominal level: threshold}}``."""
+    vessel: Mapping[str, SiteThreshold] = field(default_factory=dict)
+    """``{nominal level: threshold}`` on the vessel map; empty where the bundle has none."""
+
+    def scores(self, nominal: str) -> dict[str, float]:
+        """Threshold of each label at a nominal level."""
+        return {label: levels[nominal].value for label, levels in self.labels.items()}
 
     @property
     def share_detected(self) -> float:
@@ -101,21 +107,6 @@ class SiteCalibration:
         """Sixteen hex digits: ``calibration_id`` of every record made with it."""
         return hashlib.sha256(self.raw).hexdigest()[:16]
 
-    def thresholds(self, nominal: str) -> dict[str, dict[str, float]]:
-        """``{channel: {label: threshold}}`` at a nominal level.
-
-        Raises
-        ------
-        InputError
-            If the level is none of `NOMINAL_LEVELS`.
-        """
-        if nominal not in NOMINAL_LEVELS:
-            raise InputError(f"no threshold for level {nominal}: a site is calibrated for {', '.join(NOMINAL_LEVELS)}")
-        return {
-            channel: {label: levels[nominal].value for label, levels in c.labels.items()}
-            for channel, c in self.channels.items()
-        }
-
     def check(self, bundle: Bundle) -> None:
         """Refuse another bundle than the one it was measured with.
 
@@ -130,6 +121,8 @@ class SiteCalibration:
         for channel, c in self.channels.items():
             if set(c.labels) != known:
                 raise InputError(f"channel {channel} has {sorted(c.labels)}, the bundle {sorted(known)}: {AGAIN}")
+            if bool(c.vessel) != bool(bundle.thresholds.vessel):
+                raise InputError(f"channel {channel}: thresholds of the vessel map do not fit the bundle: {AGAIN}")
 
     @classmethod
     def now(
@@ -229,11 +222,13 @@ def _channel_to_dict(c: ChannelCalibration) -> dict[str, Any]:
     return {
         "n_windows": c.n_windows, "n_recordings": c.n_recordings, "n_segments": c.n_segments, "seconds": c.seconds,
         "n_detected": c.n_detected, "detected": c.detected,
-        "labels": {
-            label: {q: {"value": t.value, "removed": t.removed, "low": t.low, "high": t.high} for q, t in by.items()}
-            for label, by in c.labels.items()
-        },
+        "labels": {label: _levels_to_dict(by) for label, by in c.labels.items()},
+        "vessel": _levels_to_dict(c.vessel),
     }  # fmt: skip
+
+
+def _levels_to_dict(by: Mapping[str, SiteThreshold]) -> dict[str, dict[str, float]]:
+    return {q: {"value": t.value, "removed": t.removed, "low": t.low, "high": t.high} for q, t in by.items()}
 
 
 def _parse(raw: bytes) -> SiteCalibration:
@@ -268,6 +263,7 @@ def _channel(m: StrictMap) -> ChannelCalibration:
         seconds=m.number("seconds"), n_detected=m.of("n_detected", int),
         detected="left out" if detected == "left out" else "kept",
         labels={label: {q: _threshold(t) for q, t in by.maps()} for label, by in m.map("labels").maps()},
+        vessel={q: _threshold(t) for q, t in m.map("vessel").maps()},
     )  # fmt: skip
     m.done()
     return out
@@ -286,7 +282,8 @@ def _check(site: SiteCalibration) -> None:
     for name, c in site.channels.items():
         if c.n_windows < 1 or c.n_segments < 1 or c.n_recordings < 1 or c.n_detected < 0 or not c.seconds > 0.0:
             raise BundleError(f"channel {name}: counts {c.n_windows}, {c.n_recordings}, {c.n_segments} are impossible")
-        for label, levels in c.labels.items():
+        maps = dict(c.labels) | ({"vessel map": c.vessel} if c.vessel else {})
+        for label, levels in maps.items():
             if set(levels) != set(NOMINAL_LEVELS):
                 raise BundleError(f"channel {name} {label}: has levels {sorted(levels)}, expected {NOMINAL_LEVELS}")
             values = [levels[q].value for q in NOMINAL_LEVELS]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import fnmatch
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,16 +29,20 @@ from models.bundle import Bundle
 from models.errors import AudioFormatError, InputError, UsageError
 from models.explainer import Explainer
 from models.features import FeatureWindow, windows_of
+from models.score_map import vessel_map
+from models.verdict import Verdict
 
 __all__ = [
-    "MAX_DETECTED", "ChannelScores", "SiteWindows", "channel_of", "has_detection", "measure", "score_maps", "window_s",
-    "windows_of_folder",
+    "MAX_DETECTED", "VESSEL", "ChannelScores", "SiteWindows", "channel_of", "empty_scores", "measure", "score_maps",
+    "vessel_maps", "window_s", "windows_of_folder",
 ]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
 
 #: Share of windows with a detection above which a folder is not taken for empty sea.
 MAX_DETECTED = 0.5
+#: Stands for the vessel map where labels stand for theirs; no label can be empty.
+VESSEL = ""
 #: Windows of one channel at most: more are thinned out evenly.
 MAX_WINDOWS = 600
 
@@ -59,10 +63,15 @@ def score_maps(bundle: Bundle, explainer: Explainer, features: F32, spectrum_db:
     return maps[:, bundle.spec.row_lo :].reshape(len(maps), -1)
 
 
-def has_detection(bundle: Bundle, explainer: Explainer, features: F32, spectrum_db: F32) -> npt.NDArray[np.bool_]:
-    """Which windows the daemon would publish a class for, ``(n,)``."""
-    spectra = spectrum_db if bundle.templates.groups else None
-    return np.array([bool(v.detections) for v in explainer.explain(features, spectra)], np.bool_)
+def vessel_maps(bundle: Bundle, verdicts: Sequence[Verdict]) -> F32:
+    """Vessel maps ``(n, n_cells)`` of windows that were given with their spectra; only the rows in use."""
+    spec = bundle.spec
+    out = np.empty((len(verdicts), (spec.n_freq - spec.row_lo) * spec.n_time), np.float32)
+    for i, v in enumerate(verdicts):
+        if v.tracks is None:
+            raise ValueError("a vessel map needs line tracks: give the spectra")
+        out[i] = vessel_map(v.tracks, v.own, spec.n_time, spec.row_lo)[spec.row_lo :].ravel()
+    return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +90,7 @@ class ChannelScores:
     """What was measured on one channel; pieces of equal number of windows in each list."""
 
     scores: dict[str, list[F32]]
-    """``{label: [(n, n_cells), ...]}``"""
+    """``{label: [(n, n_cells), ...]}``; under `VESSEL` those of the vessel map, where the bundle has one."""
     segments: list[str]
     recordings: set[str]
     seconds: float = 0.0
@@ -116,27 +125,38 @@ class ChannelScores:
                 f"{self.n_windows} windows from {n_segments} independent pieces (recordings, long ones cut every 2 "
                 f"min), at least {MIN_SEGMENTS} are needed: give recordings of other times"
             )
+        found = {label: site_thresholds(np.concatenate(s), self.segments) for label, s in self.scores.items()}
         return ChannelCalibration(
             n_windows=self.n_windows, n_recordings=len(self.recordings), n_segments=n_segments, seconds=self.seconds,
             n_detected=self.n_detected, detected=detected,
-            labels={label: site_thresholds(np.concatenate(s), self.segments) for label, s in self.scores.items()},
+            vessel=found.pop(VESSEL, {}), labels=found,
         )  # fmt: skip
 
 
+def empty_scores(bundle: Bundle) -> ChannelScores:
+    """Nothing measured yet."""
+    names = [*bundle.thresholds.mix, *([VESSEL] if bundle.thresholds.vessel else [])]
+    return ChannelScores({name: [] for name in names}, [], set())
+
+
 def measure(
-    bundle: Bundle, explainer: Explainer, windows: Iterator[SiteWindows], detected: Detected = "left out"
+    bundle: Bundle, explainer: Explainer, windows: Iterable[SiteWindows], detected: Detected = "left out"
 ) -> dict[str, ChannelScores]:
     """Score maps of all windows that count, by channel."""
     out: dict[str, ChannelScores] = {}
     for w in windows:
-        c = out.setdefault(w.channel, ChannelScores({label: [] for label in bundle.thresholds.mix}, [], set()))
-        hit = has_detection(bundle, explainer, w.features, w.spectrum_db)
+        c = out.setdefault(w.channel, empty_scores(bundle))
+        verdicts = explainer.explain(w.features, w.spectrum_db)
+        hit = np.array([bool(v.detections) for v in verdicts])
         c.n_detected += int(hit.sum())
         keep = np.flatnonzero(~hit) if detected == "left out" else np.arange(hit.size)
         if not keep.size:
             continue
         for label, scores in c.scores.items():
-            scores.append(score_maps(bundle, explainer, w.features[keep], w.spectrum_db[keep], label))
+            if label == VESSEL:
+                scores.append(vessel_maps(bundle, [verdicts[i] for i in keep]))
+            else:
+                scores.append(score_maps(bundle, explainer, w.features[keep], w.spectrum_db[keep], label))
         c.segments += [w.segments[i] for i in keep]
         c.recordings.add(w.recording)
         c.seconds += keep.size * window_s(bundle)

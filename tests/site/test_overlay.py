@@ -46,7 +46,7 @@ def test_what_was_written_is_read_to_the_last_bit(bundle: Bundle, tmp_path: Path
     assert again == site
     assert again.id == site.id
     assert len(site.id) == 16
-    assert again.thresholds("0.95")["ch1"]["low"] == site.channels["ch1"].labels["low"]["0.95"].value
+    assert again.channels["ch1"].scores("0.95")["low"] == site.channels["ch1"].labels["low"]["0.95"].value
 
 
 def test_no_byte_can_change_unseen(bundle: Bundle) -> None:
