@@ -41,7 +41,7 @@ def identity(c: Contact) -> tuple[str, str, int, str, int]:
     return c.source, c.channel, c.epoch, c.label, c.first_sample
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(SLOT, max_size=60), RULES)
 def test_every_start_has_its_end_and_no_two_contacts_share_an_identity(slots: list, rule: ContactRule) -> None:
     under_way: dict[str, Contact] = {}
@@ -65,7 +65,7 @@ def test_every_start_has_its_end_and_no_two_contacts_share_an_identity(slots: li
     assert not under_way
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.text("x.", max_size=60), RULES.map(lambda r: dataclasses.replace(r, class_gate=-math.inf)))
 def test_contact_is_held_exactly_while_the_rule_says_so(bits: str, rule: ContactRule) -> None:
     """Against the rule written out: counts over slices of the string."""
@@ -203,7 +203,7 @@ def test_slots_nobody_told_of_are_a_gap_too() -> None:
     assert contacts_of(records) == []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(SLOT, max_size=50), RULES, st.integers(0, 50))
 def test_no_contact_spans_an_unheard_stretch_longer_than_m_steps(slots: list, rule: ContactRule, at: int) -> None:
     slots = slots[:at] + [None] * (rule.m + 12) + slots[at:]

@@ -73,7 +73,7 @@ CURVES = st.tuples(st.lists(st.integers(0, 300), min_size=2, max_size=30), st.fl
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(CURVES, st.floats(1e-3, 1e3), st.floats(1e-3, 1e3))
 def test_gate_never_lets_more_through_than_asked_and_rarer_needs_a_higher_one(
     curve: FalseAlarmCurve, a: float, b: float
