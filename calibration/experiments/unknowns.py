@@ -95,11 +95,8 @@ def run(
     train, held = _fitted_on(bundle, engine, recipe, scenario, progress)
     test = _test(bundle, engine, scenario, fresh_seed, n_windows, progress)
     ours = fit(train, held, bundle.labels, bundle.spec)
-    scores = (
-        {OURS: _ours(ours)}
-        | _parts_alone(ours)
-        | network_scores(train, len(bundle.labels), bundle.representatives.embeddings)
-    )
+    scores: dict[str, Score] = {OURS: _ours(ours), **_parts_alone(ours)}
+    scores |= network_scores(train, len(bundle.labels), bundle.representatives.embeddings)
     return {
         "scenario": scenario.name,
         "synthetic": True,
