@@ -47,17 +47,23 @@ class _Track:
         self._mean_f += (line.freq_hz - self._mean_f) / self.n
         self._snr += (line.snr_db - self._snr) / self.n
         self._recent.append((t_s, line.freq_hz))
+        self._straight = self._fitted()
 
     def expected_hz(self, t_s: float) -> float:
         """Where the line should stand at ``t_s``."""
+        at_s, f_hz, slope = self._straight
+        return f_hz + slope * (t_s - at_s)
+
+    def _fitted(self) -> tuple[float, float, float]:
+        """Straight through the last windows: a time, the frequency there, and the slope."""
         n = len(self._recent)
         if n < MIN_SLOPE:
-            return self.last_hz
+            return 0.0, self.last_hz, 0.0
         mean_t = sum(t for t, _ in self._recent) / n
         mean_f = sum(f for _, f in self._recent) / n
         var = sum((t - mean_t) ** 2 for t, _ in self._recent)
         slope = sum((t - mean_t) * (f - mean_f) for t, f in self._recent) / var if var > 0.0 else 0.0
-        return mean_f + slope * (t_s - mean_t)
+        return mean_t, mean_f, slope
 
     def told(self, *, alive: bool) -> ContactLine:
         drift = self._cov / self._var_t if self.n > 1 and self._var_t > 0.0 else self._own_drift
