@@ -23,8 +23,8 @@ else:
     import tomli as tomllib
 
 __all__ = [
-    "Config", "ContactsConfig", "EngineConfig", "ExtractConfig", "LogConfig", "PublishConfig", "SourceConfig",
-    "WindowConfig", "reference",
+    "Config", "ContactsConfig", "EngineConfig", "ExtractConfig", "LogConfig", "PublishConfig", "SiteConfig",
+    "SourceConfig", "WindowConfig", "reference",
 ]  # fmt: skip
 
 SourceKind = Literal["simulated", "file", "pcm", "device"]
@@ -110,12 +110,31 @@ class ExtractConfig:
     nominal: Literal["0.86", "0.95", "0.99"] = _key(
         "0.95", "share of source-free cells that the threshold removes, as calibrated in the bundle"
     )
-    line_snr_db: float = _key(3.0, "dB; a tonal is reported from this in-bin SNR")
+    mode: Literal["signature", "vessel"] = _key(
+        "signature", "what a mask holds: the tonals of the class named, or all coherent tonals of a vessel of any class"
+    )
+    line_snr_db: float = _key(2.0, "dB; a tonal is reported from this in-bin SNR")
     n_lines_unknown: int = _key(2, "an ambient window with at least this many tonals is published as 'unknown'")
 
     def __post_init__(self) -> None:
         if self.n_lines_unknown < 1:
             raise ConfigError(f"extract.n_lines_unknown = {self.n_lines_unknown} is not positive")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExplanationConfig:
+    """How a detection is explained."""
+
+    mode: Literal["live", "full"] = _key(
+        "live", "live: one pass of the student network; full: Score-CAM and a test of each line, many passes"
+    )
+    check_every: int = _key(
+        60, "in mode live every so many-th detection is explained in full, too, and the difference reported; 0: never"
+    )
+
+    def __post_init__(self) -> None:
+        if self.check_every < 0:
+            raise ConfigError(f"explanation.check_every = {self.check_every} is negative; 0 turns the check off")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,6 +158,24 @@ class ContactsConfig:
             raise ConfigError(f"contacts.n_start = {self.n_start} is not in 1..contacts.m = {self.m}")
         if not 1 <= self.n_hold <= self.n_start:
             raise ConfigError(f"contacts.n_hold = {self.n_hold} is not in 1..contacts.n_start = {self.n_start}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SiteConfig:
+    """Thresholds of this place."""
+
+    calibration: str = _key(
+        "", "file that 'tonald calibrate --site' wrote; empty: site/site.json in state_dir, if there is one"
+    )
+    refresh_hours: float = _key(
+        0.0, "h; so often thresholds are estimated anew from windows heard as ambient, into state_dir; 0: never"
+    )
+
+    def __post_init__(self) -> None:
+        if not (self.refresh_hours == 0.0 or 0.2 <= self.refresh_hours <= 8760.0):
+            raise ConfigError(f"site.refresh_hours = {self.refresh_hours}: give 0 (never) or 0.2 to 8760")
+        if self.refresh_hours and self.calibration:
+            raise ConfigError("site.refresh_hours writes into state_dir: leave site.calibration empty")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,13 +216,17 @@ class Config:
     window: WindowConfig = field(default_factory=WindowConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     extract: ExtractConfig = field(default_factory=ExtractConfig)
+    explanation: ExplanationConfig = field(default_factory=ExplanationConfig)
     contacts: ContactsConfig = field(default_factory=ContactsConfig)
+    site: SiteConfig = field(default_factory=SiteConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.node):
             raise ConfigError(f"node = {self.node!r}: use 1 to 64 letters, digits, '_', '.' or '-'")
+        if self.site.refresh_hours and not self.state_dir:
+            raise ConfigError("site.refresh_hours needs a place to write to: set state_dir")
 
     @classmethod
     def load(cls, path: Path) -> Config:

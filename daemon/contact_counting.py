@@ -17,7 +17,7 @@ from calibration.experiments.falsealarms import Gates, Start
 from daemon.config import Config
 from daemon.contact_rule import ContactRule, kind_of, score_of
 from daemon.contacts import Contacts
-from daemon.extract import Extractor
+from daemon.extract import Extractor, Limits
 from daemon.frames import Analysed, AudioBlock, Contact, Event, Record, Signature, StreamEnd, StreamStart
 from daemon.pipeline import Pipeline, with_hop
 from models.bundle import Bundle
@@ -52,8 +52,10 @@ class ContactCounter:
         c = config.contacts
         self._rule = ContactRule(n_start=c.n_start, m=c.m, n_hold=c.n_hold)
         self._spec = with_hop(bundle.spec, config.window.hop_s)
-        scores = {label: levels[config.extract.nominal] for label, levels in bundle.thresholds.mix.items()}
-        extractor = Extractor(self._spec, scores, config.extract.line_snr_db, config.extract.n_lines_unknown)
+        x = config.extract
+        extractor = Extractor(
+            self._spec, Limits.of(bundle.thresholds, x.nominal, x.line_snr_db, x.n_lines_unknown), x.mode
+        )
         self._pipeline = Pipeline(self._spec, Explainer(bundle, engine), extractor)
 
     def listen(self, x: npt.NDArray[np.float32], fs: int) -> list[Record]:
@@ -104,7 +106,7 @@ def _stripped(record: Record, before: Sequence[Record]) -> Record:
         window = dataclasses.replace(
             record.window, features=_NOTHING, spectrum_db=_NOTHING, background_db=_NOTHING
         )  # fmt: skip
-        verdict = dataclasses.replace(record.verdict, cam=None, mix=None)
+        verdict = dataclasses.replace(record.verdict, detections=(), tracks=None, own={})
         return dataclasses.replace(record, window=window, verdict=verdict, lines=())
     if isinstance(record, Signature):
         analysed = next(r for r in reversed(before) if isinstance(r, Analysed))

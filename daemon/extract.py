@@ -1,68 +1,110 @@
 """From verdict to signatures: threshold the score map, gather the lines inside, name what has no class.
 
-A window with a detection yields one signature per detection: the cells whose score (image CAM mixed with the class
-mask) exceeds the calibrated threshold of that label, and the lines that run mostly inside. A window without one yields
-a signature ``unknown`` if the network rejects it or if coherent lines stand in what it takes for ambient noise: an
-unknown source is published with its lines, never dropped.
+A window with a detection yields one signature per detection: the cells whose score exceeds the calibrated threshold of
+that label, and the lines that run mostly inside. A window without one yields a signature ``unknown`` if it is rejected
+or if coherent lines stand in what is taken for ambient noise: an unknown source is published with its lines, never
+dropped.
+
+In mode ``vessel`` the mask holds all coherent tracks of a vessel instead, whatever its class (`models.score_map`), and
+there is one signature, of the likeliest label; each line tells which class most probably owns it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from daemon.frames import Mask, Signature, TonalLine, Verdict, Window
-from daemon.lines import LineTrace, find_lines
+from daemon.lines import LineTrace, lines_of
 from models.features import FeatureSpec
+from models.manifest import Thresholds
+from models.score_map import vessel_map
+from models.tracks import TrackFinder, Tracks
 
-__all__ = ["UNKNOWN", "Extractor"]
+__all__ = ["UNKNOWN", "ExtractMode", "Extractor", "Limits"]
 
 UNKNOWN = "unknown"
 MIN_INSIDE = 0.5
 """Share of a line's cells inside the mask from which it belongs to the signature."""
 
+ExtractMode = Literal["signature", "vessel"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is published."""
+
+    score: Mapping[str, float]
+    """By label, score above which a cell belongs to it."""
+    vessel: float | None
+    """The same on the vessel map; None where the bundle was not calibrated for it."""
+    min_snr_db: float
+    """Least in-bin signal to noise ratio of a published line, dB."""
+    n_lines_unknown: int
+    """Lines from which an ambient window is published as unknown."""
+
+    @classmethod
+    def of(cls, thresholds: Thresholds, nominal: str, min_snr_db: float, n_lines_unknown: int) -> Limits:
+        """Limits at the ``nominal`` level of a bundle's thresholds."""
+        scores = {label: levels[nominal] for label, levels in thresholds.mix.items()}
+        return cls(scores, thresholds.vessel.get(nominal), min_snr_db, n_lines_unknown)
+
 
 class Extractor:
     """Stateless step from ``(Window, Verdict)`` to signatures.
 
-    Parameters
-    ----------
-    spec : FeatureSpec
-    thresholds : mapping label -> float
-        Score above which a cell belongs to the label.
-    min_snr_db : float
-        Least in-bin signal to noise ratio of a published line, dB.
-    n_lines_unknown : int
-        Lines from which an ambient window is published as unknown.
+    Raises
+    ------
+    ValueError
+        If mode ``vessel`` is asked for without a threshold.
     """
 
-    def __init__(
-        self, spec: FeatureSpec, thresholds: Mapping[str, float], min_snr_db: float, n_lines_unknown: int
-    ) -> None:
-        self._spec, self._thresholds = spec, dict(thresholds)
-        self._min_snr_db, self._n_lines_unknown = min_snr_db, n_lines_unknown
+    def __init__(self, spec: FeatureSpec, limits: Limits, mode: ExtractMode = "signature") -> None:
+        if mode == "vessel" and limits.vessel is None:
+            raise ValueError("mode 'vessel' without a threshold of the vessel map")
+        self._spec, self._limits, self._mode = spec, limits, mode
+        self._finder = TrackFinder(spec)
 
     def process(self, window: Window, verdict: Verdict) -> tuple[list[Signature], tuple[TonalLine, ...]]:
         """Signatures of one window, and all lines found in it."""
-        traces = find_lines(self._spec, window.fs, window.spectrum_db, window.background_db, self._min_snr_db)
+        tracks = verdict.tracks if verdict.tracks is not None else self._finder.find(window.spectrum_db)
+        traces = lines_of(
+            self._spec, window.fs, tracks, window.spectrum_db, self._limits.min_snr_db, verdict.own
+        )  # fmt: skip
         lines = tuple(t.line for t in traces)
+        strange = (verdict.unknown and bool(traces)) or len(traces) >= self._limits.n_lines_unknown
+        if not verdict.detections and not strange:
+            return [], lines
+        if self._mode == "vessel":
+            return [self._vessel(window, verdict, tracks, traces)], lines
         if verdict.detections:
             return [self._detected(window, verdict, traces, i) for i in range(len(verdict.detections))], lines
-        if (verdict.unknown and traces) or len(traces) >= self._n_lines_unknown:
-            best = float(verdict.probabilities.max())
-            return [Signature(window, verdict, UNKNOWN, best, self._cells(traces), lines)], lines
-        return [], lines
+        best = float(verdict.probabilities.max())
+        return [Signature(window, verdict, UNKNOWN, best, self._cells(traces), lines)], lines
 
     def _detected(self, window: Window, verdict: Verdict, traces: Sequence[LineTrace], i: int) -> Signature:
         detection = verdict.detections[i]
-        if verdict.mix is None:
-            raise ValueError(f"detection of {detection.label} without a score map")
-        mask = verdict.mix > self._thresholds[detection.label]
+        mask = self._kept(detection.score, self._limits.score[detection.label])
+        return Signature(window, verdict, detection.label, detection.probability, mask, _inside(traces, mask))
+
+    def _vessel(self, window: Window, verdict: Verdict, tracks: Tracks, traces: Sequence[LineTrace]) -> Signature:
+        assert self._limits.vessel is not None
+        score = vessel_map(tracks, verdict.own, self._spec.n_time, self._spec.row_lo)
+        mask = self._kept(score, self._limits.vessel)
+        lines = _inside(traces, mask)
+        if verdict.detections:
+            first = verdict.detections[0]
+            return Signature(window, verdict, first.label, first.probability, mask, lines, "vessel")
+        return Signature(window, verdict, UNKNOWN, float(verdict.probabilities.max()), mask, lines, "vessel")
+
+    def _kept(self, score: npt.NDArray[np.float32], least: float) -> Mask:
+        mask: Mask = score > least
         mask[: self._spec.row_lo] = False
-        inside = [t.line for t in traces if _share_inside(t, mask) >= MIN_INSIDE]
-        return Signature(window, verdict, detection.label, detection.probability, mask, tuple(inside))
+        return mask
 
     def _cells(self, traces: Sequence[LineTrace]) -> Mask:
         mask = np.zeros((self._spec.n_freq, self._spec.n_time), np.bool_)
@@ -71,7 +113,11 @@ class Extractor:
         return mask
 
 
-def _share_inside(trace: LineTrace, mask: npt.NDArray[np.bool_]) -> float:
+def _inside(traces: Sequence[LineTrace], mask: Mask) -> tuple[TonalLine, ...]:
+    return tuple(t.line for t in traces if _share_inside(t, mask) >= MIN_INSIDE)
+
+
+def _share_inside(trace: LineTrace, mask: Mask) -> float:
     """Share of the ridge's active columns in which the mask covers the ridge itself."""
     columns = np.flatnonzero(trace.active)
     return float(mask[trace.rows[columns], columns].mean())

@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from models.explainer import Detection, Verdict
+from models.verdict import Detection, Verdict
 
 __all__ = [
     "Analysed", "AudioBlock", "ClockState", "Contact", "ContactLine", "Detection", "Event", "Gap", "Reason", "Record",
@@ -193,6 +193,12 @@ class TonalLine:
     """After the window's first sample."""
     t_end_s: float
     drift_hz_per_s: float = 0.0
+    label: str | None = None
+    """Class that most probably owns the line; None where no class has a template."""
+    label_probability: float = 0.0
+    """That this class sounds and the line is its, 0..1."""
+    family_hz: float | None = None
+    """Fundamental of the harmonic family the line belongs to; None for a line of none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -217,8 +223,9 @@ class Signature:
     """A class of the bundle, or ``unknown``."""
     probability: float
     mask: Mask
-    """``(n_freq, n_time)``, cells that belong to the label."""
+    """``(n_freq, n_time)``, cells that belong to the label, or in mode ``vessel`` to any vessel."""
     lines: tuple[TonalLine, ...]
+    mode: Literal["signature", "vessel"] = "signature"
 
     @property
     def signature(self) -> F32:

@@ -112,7 +112,10 @@ class Pipeline:
 
     def _slots(self, stream: _Stream, due: list[Slot], done: dict[int, FeatureWindow]) -> Iterator[Record]:
         windows = {id(s): stream.window(s, done[s.grid_index]) for s in due if s.reason is None}
-        verdicts = dict(zip(windows, self._explainer.explain([w.features for w in windows.values()]), strict=True))
+        explained = self._explainer.explain(
+            [w.features for w in windows.values()], [w.spectrum_db for w in windows.values()]
+        )
+        verdicts = dict(zip(windows, explained, strict=True))
         for slot in due:
             if (window := windows.get(id(slot))) is None:
                 yield stream.skipped(slot)

@@ -19,6 +19,7 @@ from daemon.frames import (
     ClockState,
     Contact,
     ContactLine,
+    Detection,
     Gap,
     Record,
     Signature,
@@ -48,10 +49,12 @@ def info_message(
     device: str,
     endpoints: Sequence[str],
     contacts: Mapping[str, Any] | None = None,
+    site: Mapping[str, Any] | None = None,
 ) -> Message:
     """What this daemon is, for ``info/``; the publisher sends it again to every new subscriber.
 
     ``contacts`` is the rule of contacts, as `daemon.contact_gate.EffectiveRule.to_dict` gives it; None: none are kept.
+    ``site`` is what `daemon.site_state.Site.to_dict` says of the site calibration; None: there is none.
     """
     body = {
         **common(identity, "info"),
@@ -61,6 +64,7 @@ def info_message(
         "features": spec.to_dict(),
         "contacts": None if contacts is None else dict(contacts),
         "endpoints": list(endpoints),
+        "site": None if site is None else dict(site),
     }
     return Message(topic_of("info"), body)
 
@@ -112,6 +116,10 @@ class Recorder:
         self._identity, self._spec, self._labels = identity, spec, tuple(labels)
         self._masks, self._explain, self._spectrogram = masks, explain, spectrogram
         self._streams: dict[str, _Stream] = {}
+
+    def speak_as(self, identity: Identity) -> None:
+        """Put another identity in all records from now on: another site calibration came into force."""
+        self._identity = identity
 
     def process(self, record: Record) -> Iterator[Message]:
         """Messages that tell one record, in the order they are to be published.
@@ -222,12 +230,13 @@ class Recorder:
         body = {
             **self._slot(window, "window", window.audio_digest, 0),
             "analysed": True, "reason": None,
-            "detections": [{"label": d.label, "probability": _number(d.probability)} for d in verdict.detections],
+            "detections": [_detection(d) for d in verdict.detections],
             "is_ambient": bool(verdict.is_ambient), "unknown": bool(verdict.unknown),
             "probabilities": dict(zip(self._labels, map(_number, verdict.probabilities.tolist()), strict=True)),
             "nearest": verdict.nearest or None, "distance": _number(verdict.distance),
             "level_db_re_fs": _number(window.level_db),
-            "n_lines": len(record.lines), "n_signatures": record.n_signatures,
+            "n_lines": len(record.lines), "unexplained_lines": _number(verdict.unexplained),
+            "n_signatures": record.n_signatures,
         }  # fmt: skip
         return Message(topic_of("window", window.channel), body)
 
@@ -236,7 +245,7 @@ class Recorder:
             **self._slot(skipped, "window", None, skipped.lost_samples),
             "analysed": False, "reason": skipped.reason, "detections": [], "is_ambient": None, "unknown": None,
             "probabilities": {}, "nearest": None, "distance": None, "level_db_re_fs": None,
-            "n_lines": 0, "n_signatures": 0,
+            "n_lines": 0, "unexplained_lines": None, "n_signatures": 0,
         }  # fmt: skip
         return Message(topic_of("window", skipped.channel), body)
 
@@ -244,7 +253,8 @@ class Recorder:
         window, verdict = signature.window, signature.verdict
         body = {
             **self._slot(window, "signature", window.audio_digest, 0),
-            "label": signature.label, "probability": _number(signature.probability),
+            "label": signature.label, "mode": signature.mode, "probability": _number(signature.probability),
+            "evidence_nats": next((_known(d.evidence) for d in verdict.detections if d.label == signature.label), None),
             "is_ambient": bool(verdict.is_ambient), "unknown": bool(verdict.unknown),
             "nearest": verdict.nearest or None, "distance": _number(verdict.distance),
             "level_db_re_fs": _number(window.level_db),
@@ -335,13 +345,23 @@ def _contact_line(line: ContactLine) -> dict[str, int | float | bool]:
     }  # fmt: skip
 
 
-def _line(line: TonalLine) -> dict[str, float | None]:
+def _line(line: TonalLine) -> dict[str, float | str | None]:
     return {
         "freq_hz": float(line.freq_hz), "freq_err_hz": float(line.freq_err_hz),
         "bandwidth_hz": float(line.bandwidth_hz), "snr_db": float(line.snr_db),
         "level_db_re_fs": _number(line.level_db), "t_start_s": float(line.t_start_s),
         "t_end_s": float(line.t_end_s), "drift_hz_per_s": float(line.drift_hz_per_s),
+        "label": line.label, "label_probability": float(line.label_probability),
+        "family_hz": _known(line.family_hz),
     }  # fmt: skip
+
+
+def _detection(d: Detection) -> dict[str, float | str | None]:
+    return {"label": d.label, "probability": _number(d.probability), "evidence_nats": _known(d.evidence)}
+
+
+def _known(x: float | None) -> float | None:
+    return None if x is None else _number(x)
 
 
 def _number(x: float) -> float | None:

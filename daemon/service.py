@@ -16,10 +16,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from calibration.site import SiteCalibration
 from daemon.config import Config
 from daemon.contact_gate import effective_rule
 from daemon.contacts import Contacts
-from daemon.extract import Extractor
+from daemon.extract import Limits
 from daemon.frames import (
     Analysed,
     AudioBlock,
@@ -38,12 +39,15 @@ from daemon.open_source import open_source
 from daemon.pipeline import Pipeline, with_hop
 from daemon.publisher import Publisher
 from daemon.records import Recorder, info_message
+from daemon.site_extract import SiteExtractor
+from daemon.site_refresh import SiteEstimate, SiteEstimator
+from daemon.site_state import Site, choose_site, next_version, save_site, site_path
 from daemon.wire import Identity, Message
 from models.bundle import Bundle
 from models.engines import EngineReport, open_engine
 from models.engines.base import Engine
-from models.errors import PublishError
-from models.explainer import GRAPHS, Explainer
+from models.errors import ConfigError, InputError, PublishError
+from models.explainer import Explainer, graphs_of
 from models.features import FeatureSpec
 
 __all__ = ["Counts", "Service"]
@@ -123,7 +127,7 @@ class Service:
                 max_batch=c.engine.max_batch,
                 n_threads=c.engine.n_threads or os.cpu_count(),
                 state_dir=Path(c.state_dir) if c.state_dir else None,
-                graphs=GRAPHS,
+                graphs=graphs_of(self.bundle),
             )
         except BaseException:
             self.source.close()
@@ -139,12 +143,20 @@ class Service:
 
     def _start_publishing(self, engine: Engine, report: EngineReport) -> None:
         c, thresholds = self.config, self.bundle.thresholds
-        scores = {label: levels[c.extract.nominal] for label, levels in thresholds.mix.items()}
-        extractor = Extractor(self.spec, scores, c.extract.line_snr_db, c.extract.n_lines_unknown)
+        limits = Limits.of(thresholds, c.extract.nominal, c.extract.line_snr_db, c.extract.n_lines_unknown)
+        if c.extract.mode == "vessel" and limits.vessel is None:
+            raise ConfigError("extract.mode = 'vessel': this bundle has no line templates; calibrate it anew")
+        self._site = choose_site(c, self.bundle)
+        _LOGGER.log(logging.ERROR if self._site.problem else logging.INFO, "site calibration: %s", self._site.words())
+        site = self._site.calibration
+        self._extractor = SiteExtractor(self.spec, limits, c.extract.nominal, site, c.extract.mode)
         self._contact_rule = effective_rule(c, self.bundle)
         contacts = Contacts(self.spec, self._contact_rule.rule)
-        self._pipeline = Pipeline(self.spec, Explainer(self.bundle, engine), extractor, contacts)
-        identity = Identity.new(c.node, self.bundle.id)
+        explainer = Explainer(self.bundle, engine, c.explanation.mode)
+        self._pipeline = Pipeline(self.spec, explainer, self._extractor, contacts)
+        refresh_s = 3600.0 * c.site.refresh_hours
+        self._estimator = SiteEstimator(self.bundle, explainer, refresh_s) if refresh_s else None
+        identity = dataclasses.replace(Identity.new(c.node, self.bundle.id), calibration_id=self._site.id)
         self._recorder = Recorder(
             identity, self.spec, self.bundle.labels,
             masks=c.publish.masks, explain=c.publish.explain, spectrogram=c.publish.spectrogram,
@@ -153,13 +165,16 @@ class Service:
             identity, c.publish.endpoints, hwm=c.publish.hwm, stall_timeout_s=c.publish.stall_timeout_s
         )
         self.publisher.start()
-        self.publisher.put(
-            info_message(
-                identity, self.spec, version=importlib.metadata.version("tonald"), labels=self.bundle.labels,
-                engine=report.name, precision=report.precision, device=report.device,
-                endpoints=self.publisher.endpoints, contacts=self._contact_rule.to_dict(),
-            ),
-            wait=True,
+        self._report = report
+        self.publisher.put(self._info(), wait=True)
+
+    def _info(self) -> Message:
+        """What this daemon is at present."""
+        report = self._report
+        return info_message(
+            self.publisher.identity, self.spec, version=importlib.metadata.version("tonald"), labels=self.bundle.labels,
+            engine=report.name, precision=report.precision, device=report.device, endpoints=self.publisher.endpoints,
+            contacts=self._contact_rule.to_dict(), site=self._site.to_dict(),
         )  # fmt: skip
 
     @property
@@ -227,14 +242,39 @@ class Service:
     def _process(self, event: Event) -> bool:
         """Publish what follows from an event; True if the source is through."""
         self._note(event)
+        estimate = None
         for record in self._pipeline.process(event):
             self._count(record)
+            if self._estimator is not None:
+                estimate = self._estimator.process(record) or estimate
             for message in self._recorder.process(record):
                 self.publisher.put(message, wait=not self.source.live)
                 if self._on_message is not None:
                     self._on_message(message)
             self.last_turn = time.monotonic()
+        if estimate is not None:
+            self._refresh_site(estimate)
         return isinstance(event, StreamEnd) and event.final
+
+    def _refresh_site(self, estimate: SiteEstimate) -> None:
+        """Put new thresholds in force, between two windows; keep those in force if they cannot be written."""
+        path = site_path(self.config)
+        assert path is not None  # the settings refuse to refresh without a place to write to
+        before = {} if self._site.calibration is None else self._site.calibration.channels
+        version = next_version(path)
+        site = SiteCalibration.now(self.bundle, estimate.data, {**before, **estimate.channels}, version)
+        try:
+            save_site(path, site)
+        except InputError as e:
+            _LOGGER.error("%s: the thresholds in force stay", e)
+            return
+        self._site = Site(site)
+        self._extractor.use(site)
+        identity = dataclasses.replace(self.publisher.identity, calibration_id=site.id)
+        self.publisher.identity = identity
+        self._recorder.speak_as(identity)
+        _LOGGER.info("site calibration: %s", self._site.words())
+        self.publisher.put(self._info(), wait=not self.source.live)
 
     def _note(self, event: Event) -> None:
         """Remember where the stream stands."""

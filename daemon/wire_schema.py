@@ -83,6 +83,9 @@ LINE: dict[str, Field] = {
     "t_start_s": _num("first heard, s after the window's first sample"),
     "t_end_s": _num("last heard, s after the window's first sample"),
     "drift_hz_per_s": _num("change of frequency, Hz/s"),
+    "label": _str("class that most probably owns the line", null=True),
+    "label_probability": _num("that this class sounds and the line is its, 0..1"),
+    "family_hz": _num("fundamental of the harmonic family the line belongs to, Hz", null=True),
 }
 
 CONTACT_LINE: dict[str, Field] = {
@@ -109,9 +112,18 @@ CONTACT_RULE: dict[str, Field] = {
     "words": _str("the rule in words"),
 }
 
+SITE: dict[str, Field] = {
+    "in_force": Field("bool", "its thresholds serve; false: it was refused, the bundle's own serve"),
+    "version": _int("counts up with each estimate; null: refused", null=True, least=None),
+    "created": _str("UTC, ISO 8601; null: refused", null=True),
+    "channels": Field("list", "channels that have thresholds of their own", of=_str("channel")),
+    "words": _str("what serves, or why not, for people"),
+}
+
 DETECTION: dict[str, Field] = {
     "label": _str("class of the bundle"),
-    "probability": _num("of the class, 0..1", null=True),
+    "probability": _num("that the class sounds, 0..1", null=True),
+    "evidence_nats": _num("of its tonals: log-likelihood ratio of its line template, nats", null=True),
 }
 
 COMMON: dict[str, Field] = {
@@ -171,6 +183,7 @@ FAMILIES: dict[str, dict[str, Field]] = {
         "features": Field("map", "settings of the front end, see models/features.py", of=None),
         "contacts": Field("map", "when a contact starts and ends; null: none are kept", null=True, fields=CONTACT_RULE),
         "endpoints": Field("list", "where this publisher can be reached", of=_str("endpoint")),
+        "site": Field("map", "the site calibration; null: there is none", null=True, fields=SITE),
     },
     "heartbeat": {
         "interval_s": _num("time to the next heartbeat, s"),
@@ -210,12 +223,18 @@ FAMILIES: dict[str, dict[str, Field]] = {
         "distance": _num("Euclidean distance to it, in the embedding", null=True),
         "level_db_re_fs": _num("mean-square level in the band of the front end, dB re full scale squared", null=True),
         "n_lines": _int("tonal lines found, whatever they belong to"),
+        "unexplained_lines": _num("coherent lines that no class explains, a sum of probabilities", null=True),
         "n_signatures": _int("signature/ records of this window"),
     },
     "signature": {
         **SLOT,
         "label": _str("class of the bundle, or `unknown`"),
-        "probability": _num("of the class, 0..1; for `unknown`: the highest of all", null=True),
+        "mode": _str(
+            "what mask and lines hold: the tonals of the label, or all coherent tonals of a vessel of any class",
+            one_of=("signature", "vessel"),
+        ),
+        "probability": _num("that the class sounds, 0..1; for `unknown`: the highest of all", null=True),
+        "evidence_nats": _num("of its tonals: log-likelihood ratio of its line template, nats", null=True),
         "is_ambient": Field("bool", "nothing but ambient noise, says the network"),
         "unknown": Field("bool", "unlike anything the network was trained on"),
         "nearest": _str("representative of the bundle that is most alike", null=True),

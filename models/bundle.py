@@ -27,6 +27,7 @@ import numpy.typing as npt
 from models.bundle_files import Arrays, files_in, new_folder, pack_npz, read_bounded, read_npz, write_synced
 from models.errors import BundleError
 from models.features import FeatureSpec
+from models.line_template import NO_TEMPLATES, Templates
 from models.manifest import (
     EXPLAINER,
     MANIFEST,
@@ -95,6 +96,11 @@ class Bundle:
     def explainer(self) -> str:
         """Which composition of graphs explains a window."""
         return self.manifest.explainer
+
+    @property
+    def templates(self) -> Templates:
+        """Line templates of the classes."""
+        return self.manifest.templates
 
     @property
     def thresholds(self) -> Thresholds:
@@ -222,6 +228,7 @@ def write_bundle(
     golden: Mapping[str, tuple[Arrays, Arrays]],
     tolerances: Mapping[tuple[str, str], Mapping[str, float]],
     training: Mapping[str, Any],
+    templates: Templates = NO_TEMPLATES,
     report_dir: Path | None = None,
     fill: float | None = None,
     created: datetime.datetime | None = None,
@@ -239,6 +246,8 @@ def write_bundle(
     tolerances
         ``{(name, precision): {output: largest absolute difference}}`` for each graph, and for ``bf16`` (the f32 graph
         computed in bfloat16) if that was measured.
+    templates
+        Line templates of the classes that have one.
     report_dir
         Folder whose files become ``report/``.
     fill
@@ -277,6 +286,7 @@ def write_bundle(
             fill=float(spec.fill if fill is None else fill),
             explainer=EXPLAINER,
             thresholds=thresholds,
+            templates=templates,
             graphs=tuple(_graph_info(key, golden) for key in graphs),
             tolerances=tolerances,
             golden=golden_keys,

@@ -1,15 +1,21 @@
-"""From features to verdicts: composes the static graphs and numpy steps the manifest names.
+"""From features to verdicts: composes the static graphs and numpy steps.
 
-``classify_explain``: the graph ``classify`` runs on all windows. A window is *unknown* if its embedding lies farther
-from the nearest representative of any class than the calibrated distance of its likeliest label, or if that label is a
-class but less probable than calibrated; *ambient* if that label is ambient; otherwise it holds one detection. The
-costly graph ``explain`` runs on the windows with a detection only.
+1. The graph ``classify`` runs on all windows; line tracks are found in all spectra.
+2. Network and line templates together say which classes sound (`models.hearing`). A class without a template is
+   detected as the network's likeliest label, unless its embedding lies farther from the nearest representative than
+   calibrated, or it is less probable than calibrated.
+3. For each detection the score map is made (`models.score_map`). Its part that comes from the network is either the
+   *student*'s, one pass of a small network distilled from the slow explanation, or, in mode ``full``, the slow
+   explanation itself: Score-CAM mixed with the class mask, and insertion and deletion of each track.
+
+A bundle without templates, or windows given without spectra, are explained by the network alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,47 +23,55 @@ import numpy.typing as npt
 from models.bundle import Bundle
 from models.engines.base import Engine
 from models.errors import BundleError
+from models.hearing import Heard, LeastEvidence, hear
+from models.line_template import Fit, TemplateFitter
 from models.manifest import AMBIENT, EXPLAINER
+from models.regions import region_scores
+from models.score_map import score_map
+from models.tracks import TrackFinder, Tracks
+from models.verdict import Detection, Verdict
 
-__all__ = ["GRAPHS", "Detection", "Explainer", "Verdict", "nearest"]
+__all__ = ["GRAPHS", "Detection", "Explainer", "Mode", "Verdict", "graphs_of", "nearest"]
 
 F32 = npt.NDArray[np.float32]
 
-#: The graphs an explainer runs.
+#: The graphs every explainer runs.
 GRAPHS = ("classify", "explain")
+#: ``live``: the student where the bundle has one. ``full``: Score-CAM and region scores.
+Mode = Literal["live", "full"]
+STUDENT = "student"
 
 
-@dataclass(frozen=True, slots=True)
-class Detection:
-    """One label above its threshold in one window."""
-
-    label: str
-    probability: float
+def graphs_of(bundle: Bundle) -> tuple[str, ...]:
+    """The graphs that an explainer of this bundle may run."""
+    return (*GRAPHS, STUDENT) if STUDENT in bundle.graph_names("f32") else GRAPHS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Verdict:
-    """What the network says of one window."""
+class _Ask:
+    """One map to be made."""
 
-    detections: tuple[Detection, ...]
-    """0..n classes; empty when ambient or unknown."""
-    is_ambient: bool
-    unknown: bool
-    """Rejected: unlike anything the network was trained on."""
-    probabilities: F32
-    """``(n_labels,)`` in the order of the bundle's labels."""
+    window: int
+    """Index in the batch."""
+    label: int
+    fit: Fit | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Made:
+    """The map made."""
+
+    score: F32
     cam: F32 | None
-    """``(n_freq, n_time)``, 0..1; None where no class was explained."""
-    mix: F32 | None
-    """``(n_freq, n_time)``, the score map that is thresholded: image CAM and class mask."""
-    nearest: str
-    """Representative whose embedding is nearest, e.g. ``vessel_0/12``."""
-    distance: float
-    """Euclidean distance to it, in the embedding."""
 
 
 class Explainer:
     """Verdicts of one bundle by one engine. Holds no state between calls.
+
+    Parameters
+    ----------
+    mode
+        Where the network's part of the score map comes from, see `Mode`.
 
     Raises
     ------
@@ -65,7 +79,7 @@ class Explainer:
         If the bundle asks for another way of explaining.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine) -> None:
+    def __init__(self, bundle: Bundle, engine: Engine, mode: Mode = "live") -> None:
         if bundle.explainer != EXPLAINER:
             raise BundleError(f"explainer '{bundle.explainer}' is unknown, this tonald knows '{EXPLAINER}'")
         self._engine, self._spec = engine, bundle.spec
@@ -76,19 +90,26 @@ class Explainer:
         # where the calibration states none for ambient, an ambient window is never unknown
         self._max_distance = np.array([t.unknown_distance.get(label, np.inf) for label in self._labels])
         self._min_probability = np.array([t.min_probability.get(label, 0.0) for label in self._labels])
+        self._limits = t
+        self._least = LeastEvidence.of(t.evidence)
+        self._finder = TrackFinder(bundle.spec)
+        self._fitter = TemplateFitter(bundle.templates, bundle.spec)
+        self._student = mode == "live" and STUDENT in engine.graphs
 
     @property
     def max_batch(self) -> int:
         """Windows the engine takes at once; more are cut into pieces."""
         return self._engine.max_batch
 
-    def explain(self, features: F32 | Sequence[F32]) -> list[Verdict]:
+    def explain(self, features: F32 | Sequence[F32], spectra_db: F32 | Sequence[F32] | None = None) -> list[Verdict]:
         """One verdict per window.
 
         Parameters
         ----------
         features
             ``(n, n_planes, n_freq, n_time)`` in 0..1, or a sequence of n windows; n may be 0.
+        spectra_db
+            ``(n, n_freq, n_time)`` their spectra, dB; without them no line is tracked and the network decides alone.
 
         Raises
         ------
@@ -98,14 +119,23 @@ class Explainer:
             If the engine fails.
         """
         x = self._stack(features)
-        return [v for i in range(0, len(x), self.max_batch) for v in self._explain_batch(x[i : i + self.max_batch])]
+        tracks = self._tracks(spectra_db, len(x))
+        verdicts: list[Verdict] = []
+        for i in range(0, len(x), self.max_batch):
+            part = slice(i, i + self.max_batch)
+            verdicts += self._explain_batch(x[part], tracks[part])
+        return verdicts
 
-    def explain_all(self, features: F32 | Sequence[F32], cls: npt.ArrayLike) -> tuple[F32, F32]:
-        """``cam`` and ``mix``, each ``(n, n_freq, n_time)``, of every window for the given class, whatever it holds.
+    def explain_all(
+        self, features: F32 | Sequence[F32], cls: npt.ArrayLike, spectra_db: F32 | Sequence[F32] | None = None
+    ) -> tuple[F32, F32]:
+        """``cam`` and score map, each ``(n, n_freq, n_time)``, of every window for the given class, whatever it holds.
+
+        Where the student stands in for Score-CAM, ``cam`` is the student's map.
 
         Parameters
         ----------
-        features
+        features, spectra_db
             As for `explain`.
         cls
             Index of a label, one for all windows or ``(n,)``.
@@ -121,14 +151,18 @@ class Explainer:
         wanted = np.broadcast_to(np.asarray(cls, np.int32), (len(x),))
         if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self._labels):
             raise ValueError(f"cls={wanted.min()}..{wanted.max()} is not in 0..{len(self._labels) - 1}")
+        tracks = self._tracks(spectra_db, len(x))
         cam = np.empty((len(x), *self._spec.shape[1:]), np.float32)
-        mix = np.empty_like(cam)
+        score = np.empty_like(cam)
         for i in range(0, len(x), self.max_batch):
-            part = slice(i, i + self.max_batch)
-            trunk = self._engine.run("classify", {"features": x[part]})["trunk"]
-            maps = self._engine.run("explain", {"trunk": trunk, "features": x[part], "cls": wanted[part]})
-            cam[part], mix[part] = maps["cam"], maps["mix"]
-        return cam, mix
+            n = min(self.max_batch, len(x) - i)
+            trunk = None if self._student else self._engine.run("classify", {"features": x[i : i + n]})["trunk"]
+            asks = [_Ask(j, int(wanted[i + j]), self._fit(int(wanted[i + j]), tracks[i + j])) for j in range(n)]
+            explained = self._explained(x[i : i + n], trunk, asks)
+            for j, ask in enumerate(asks):
+                made = self._score(x[i : i + n], ask, tracks[i + j], explained, j)
+                cam[i + j], score[i + j] = explained[0][j], made
+        return cam, score
 
     def classify(self, features: F32 | Sequence[F32]) -> tuple[F32, F32]:
         """Probabilities ``(n, n_labels)`` and embeddings ``(n, n_embedding)`` of every window."""
@@ -141,42 +175,110 @@ class Explainer:
             probs[part], embeddings[part] = out["probs"], out["embedding"]
         return probs, embeddings
 
-    def _explain_batch(self, x: F32) -> list[Verdict]:
+    def _tracks(self, spectra_db: F32 | Sequence[F32] | None, n: int) -> list[Tracks | None]:
+        if spectra_db is None:
+            return [None] * n
+        if len(spectra_db) != n:
+            raise ValueError(f"{len(spectra_db)} spectra of {n} windows")
+        return [self._finder.find(s) for s in spectra_db]
+
+    def _fit(self, label: int, tracks: Tracks | None) -> Fit | None:
+        name = self._labels[label]
+        return None if tracks is None or name not in self._fitter.labels else self._fitter.fit(name, tracks)
+
+    def _explain_batch(self, x: F32, tracks: Sequence[Tracks | None]) -> list[Verdict]:
         out = self._engine.run("classify", {"features": x})
         probs = np.array(out["probs"], np.float32)  # a copy: views of the engine live until its next call
         index, distance = nearest(np.asarray(out["embedding"], np.float32), self._known)
-        likeliest = probs.argmax(axis=1)
-        unknown = ~(distance <= self._max_distance[likeliest])  # a distance that is not a number is unknown, too
-        ambient = (likeliest == self._ambient) & ~unknown
-        unknown |= ~ambient & ~(probs[np.arange(len(x)), likeliest] >= self._min_probability[likeliest])
-        detected = np.flatnonzero(~ambient & ~unknown)
-        maps: dict[int, tuple[F32, F32]] = {}
-        if detected.size:
-            inputs = {
-                "trunk": out["trunk"][detected], "features": x[detected], "cls": likeliest[detected].astype(np.int32)
-            }  # fmt: skip
-            explained = self._engine.run("explain", inputs)
-            cam, mix = (_read_only(explained[name]) for name in ("cam", "mix"))
-            maps = {int(i): (cam[j], mix[j]) for j, i in enumerate(detected)}
         probs.setflags(write=False)
-        verdicts = []
-        for i in range(len(x)):
-            c = int(likeliest[i])
-            found = (Detection(self._labels[c], float(probs[i, c])),) if i in maps else ()
-            own_cam, own_mix = maps.get(i, (None, None))
-            verdicts.append(
-                Verdict(
-                    found,
-                    bool(ambient[i]),
-                    bool(unknown[i]),
-                    probs[i],
-                    own_cam,
-                    own_mix,
-                    self._names[index[i]],
-                    float(distance[i]),
-                )
-            )
-        return verdicts
+        heard = [None if t is None else self._hear(t, p) for t, p in zip(tracks, probs, strict=True)]
+        found = [self._detected(probs[i], float(distance[i]), heard[i]) for i in range(len(x))]
+        asks = [_Ask(i, label, fit) for i, (sounding, _) in enumerate(found) for label, _, fit in sounding]
+        explained = self._explained(x, None if self._student else out["trunk"], asks)
+        made = [
+            _Made(_read_only(self._score(x, a, tracks[a.window], explained, j)), self._cam(explained, j))
+            for j, a in enumerate(asks)
+        ]
+        maps = iter(made)
+        return [
+            self._verdict(probs[i], self._names[index[i]], float(distance[i]), tracks[i], heard[i], *found[i], maps)
+            for i in range(len(x))
+        ]  # fmt: skip
+
+    def _hear(self, tracks: Tracks, probs: F32) -> Heard:
+        return hear(
+            tracks, self._fitter, probs, self._labels, self._ambient, self._least, self._limits.min_probability
+        )  # fmt: skip
+
+    def _detected(
+        self, probs: F32, distance: float, heard: Heard | None
+    ) -> tuple[list[tuple[int, float, Fit | None]], bool]:
+        """Labels that sound with their probabilities, and whether the window is unknown."""
+        sounding: list[tuple[int, float, Fit | None]] = []
+        templates: tuple[str, ...] = ()
+        if heard is not None:
+            templates = self._fitter.labels
+            sounding += [(self._labels.index(label), p, fit) for label, p, fit in heard.sounding]
+        likeliest = int(probs.argmax())
+        if self._labels[likeliest] in templates or (likeliest == self._ambient and templates):
+            # the templates have spoken for it or against it
+            strange = heard is not None and heard.unexplained >= self._least.unexplained
+            return sounding, not sounding and strange
+        unknown = not distance <= self._max_distance[likeliest]  # a distance that is not a number is unknown, too
+        if likeliest != self._ambient:
+            unknown |= not probs[likeliest] >= self._min_probability[likeliest]
+            if not unknown:
+                sounding.append((likeliest, float(probs[likeliest]), None))
+        return sounding, unknown and not sounding
+
+    def _explained(self, x: F32, trunk: F32 | None, asks: Sequence[_Ask]) -> tuple[F32, F32]:
+        """``(cam, explanation)`` ``(n_asks, n_freq, n_time)``: Score-CAM and its mix, or twice the student's map."""
+        shape = (len(asks), *self._spec.shape[1:])
+        cam, mix = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        for i in range(0, len(asks), self.max_batch):
+            part = asks[i : i + self.max_batch]
+            rows = [a.window for a in part]
+            cls = np.array([a.label for a in part], np.int32)
+            if trunk is None:
+                out = self._engine.run(STUDENT, {"features": x[rows], "cls": cls})
+                cam[i : i + len(part)] = mix[i : i + len(part)] = out["map"]
+            else:
+                out = self._engine.run("explain", {"trunk": trunk[rows], "features": x[rows], "cls": cls})
+                cam[i : i + len(part)], mix[i : i + len(part)] = out["cam"], out["mix"]
+        return cam, mix
+
+    def _score(self, x: F32, ask: _Ask, tracks: Tracks | None, explained: tuple[F32, F32], j: int) -> F32:
+        mix: F32 = explained[1][j]
+        if ask.fit is None or tracks is None:
+            return mix
+        regions = None
+        if not self._student:
+            regions = region_scores(self._engine, x[ask.window], tracks, ask.label, self._spec.fill)
+        return score_map(tracks, ask.fit, mix, self._spec.row_lo, regions)
+
+    def _cam(self, explained: tuple[F32, F32], j: int) -> F32 | None:
+        return None if self._student else _read_only(explained[0][j])
+
+    def _verdict(
+        self,
+        probs: F32,
+        name: str,
+        distance: float,
+        tracks: Tracks | None,
+        heard: Heard | None,
+        sounding: Sequence[tuple[int, float, Fit | None]],
+        unknown: bool,
+        maps: Iterator[_Made],
+    ) -> Verdict:
+        detections = []
+        for label, probability, fit in sounding:
+            made = next(maps)
+            evidence = None if fit is None else fit.evidence
+            detections.append(Detection(self._labels[label], probability, made.score, made.cam, evidence))
+        return Verdict(
+            tuple(detections), not detections and not unknown, unknown, probs, name, distance, tracks,
+            {} if heard is None else heard.own, 0.0 if heard is None else heard.unexplained,
+        )  # fmt: skip
 
     def _stack(self, features: F32 | Sequence[F32]) -> F32:
         if not len(features):

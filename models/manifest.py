@@ -7,15 +7,17 @@ It guards against damage and mix-ups; it is no signature and proves no author.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 from models.errors import BundleError
 from models.features import FeatureSpec
+from models.line_template import NO_TEMPLATES, Templates
 from models.strict_json import StrictMap
 
 __all__ = [
@@ -24,7 +26,9 @@ __all__ = [
 ]  # fmt: skip
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+#: Version 1 had no line templates; its bundles are explained by the network alone.
+READABLE = (1, 2)
 #: The label of windows that hold none of the classes.
 AMBIENT = "ambient"
 #: The one way of explaining so far: classify a batch, then explain what was detected.
@@ -81,6 +85,10 @@ class Thresholds:
     """Embedding distance beyond which a window whose likeliest label this is counts as unknown."""
     min_probability: Mapping[str, float]
     """Least probability for a detection of the label."""
+    vessel: Mapping[str, float] = field(default_factory=dict)
+    """``{nominal: value}`` on the vessel map; empty where none was calibrated."""
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    """What is asked of the line tracks (`models.hearing.LeastEvidence`): ``second``, ``unexplained``."""
 
     def mix_of(self, label: str, nominal: str | None = None) -> float:
         """Threshold on the score map of ``label``.
@@ -115,6 +123,8 @@ class Manifest:
     """Feature value put where a map hides the window."""
     explainer: str
     thresholds: Thresholds
+    templates: Templates
+    """Line templates of the classes; a class may have none."""
     graphs: tuple[GraphInfo, ...]
     tolerances: Mapping[tuple[str, str], Mapping[str, float]]
     """``{(graph, precision): {output: largest absolute difference from the golden data}}``."""
@@ -161,7 +171,10 @@ def render_manifest(m: Manifest) -> bytes:
             "mix": {label: dict(levels) for label, levels in m.thresholds.mix.items()},
             "unknown_distance": dict(m.thresholds.unknown_distance),
             "min_probability": dict(m.thresholds.min_probability),
+            "vessel": dict(m.thresholds.vessel),
+            "evidence": dict(m.thresholds.evidence),
         },
+        "templates": m.templates.to_dict(),
         "graphs": [
             {
                 "name": g.name,
@@ -202,7 +215,7 @@ def parse_manifest(raw: bytes) -> Manifest:
     top = StrictMap(data, MANIFEST)
     digest = top.of("digest", str)
     version = top.of("schema_version", int)
-    if version != SCHEMA_VERSION:
+    if version not in READABLE:
         raise BundleError(f"{MANIFEST}: {version=} of the schema, this tonald reads {SCHEMA_VERSION}: update either")
     blank = raw.replace(digest.encode(), _BLANK.encode(), 1) if len(digest) == len(_BLANK) else b""
     if hashlib.sha256(blank).hexdigest() != digest:
@@ -215,7 +228,8 @@ def parse_manifest(raw: bytes) -> Manifest:
         k=top.of("k", int),
         fill=top.number("fill"),
         explainer=top.of("explainer", str),
-        thresholds=_thresholds(top.map("thresholds")),
+        thresholds=_thresholds(top.map("thresholds"), version),
+        templates=Templates.from_dict(top.of("templates", dict)) if version > 1 else NO_TEMPLATES,
         graphs=tuple(
             _graph(StrictMap(g, f"{MANIFEST} graphs[{i}]")) for i, g in enumerate(top.list_of("graphs", dict))
         ),
@@ -243,12 +257,13 @@ def _spec(m: StrictMap) -> FeatureSpec:
         raise BundleError(f"{m.where}: {e}") from e
 
 
-def _thresholds(m: StrictMap) -> Thresholds:
+def _thresholds(m: StrictMap, version: int) -> Thresholds:
     mix = {label: levels.each(levels.number) for label, levels in m.map("mix").maps()}
     distance, probability = m.map("unknown_distance"), m.map("min_probability")
-    out = Thresholds(
-        mix, m.of("nominal", str), distance.each(distance.number), probability.each(probability.number)
-    )  # fmt: skip
+    out = Thresholds(mix, m.of("nominal", str), distance.each(distance.number), probability.each(probability.number))
+    if version > 1:
+        vessel, evidence = m.map("vessel"), m.map("evidence")
+        out = dataclasses.replace(out, vessel=vessel.each(vessel.number), evidence=evidence.each(evidence.number))
     m.done()
     return out
 
@@ -320,6 +335,10 @@ def _check(m: Manifest) -> None:
     for what, has in (("mix", t.mix), ("unknown_distance", t.unknown_distance), ("min_probability", t.min_probability)):
         if set(has) - {AMBIENT} != known:
             raise BundleError(f"{MANIFEST} thresholds {what}: has {sorted(has)}, expected {sorted(known)}")
+    if strange := sorted(set(m.templates.groups) - known):
+        raise BundleError(f"{MANIFEST} templates: '{strange[0]}' is no class of this bundle")
+    if m.templates.groups and t.nominal not in t.vessel:
+        raise BundleError(f"{MANIFEST} thresholds vessel: has {sorted(t.vessel)}, lacks nominal {t.nominal}")
     for label, levels in t.mix.items():
         if t.nominal not in levels:
             raise BundleError(f"{MANIFEST} thresholds mix {label}: has {sorted(levels)}, lacks nominal {t.nominal}")

@@ -72,9 +72,10 @@ def known_records() -> list[Record]:
     digest = "00112233445566778899aabbccddeeff"
     window = Window("file", "ch0", 1, 3, 6000, 17000, 2000, ramp[None], ramp, ramp, -31.5, digest)
     chances = np.array([0.75, 0.125, 0.125], np.float32)
-    verdict = Verdict((Detection("vessel_0", 0.75),), False, False, chances, ramp, ramp, "vessel_0/12", 0.5)
+    found = (Detection("vessel_0", 0.75, ramp, ramp, 12.5),)
+    verdict = Verdict(found, False, False, chances, "vessel_0/12", 0.5, None, {}, 1.25)
     lines = (
-        TonalLine(72.125, 0.0625, 2.5, 11.5, -52.25, 0.25, 8.0, -0.125),
+        TonalLine(72.125, 0.0625, 2.5, 11.5, -52.25, 0.25, 8.0, -0.125, "vessel_0", 0.9375, 12.0),
         TonalLine(144.25, 0.125, 3.0, 8.0, -60.0, 1.0, 7.5),
     )
     return [

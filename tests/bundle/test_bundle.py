@@ -161,7 +161,7 @@ def test_load_path_that_leaves_the_folder_is_refused(folder: Path, path: str) ->
         (lambda m: m.update(k="16"), "k is '16', expected int"),
         (lambda m: m.update(k=True), "k is True, expected int"),
         (lambda m: m.update(k=4096), r"k=4096 is not in 1\.\.3840"),
-        (lambda m: m.update(schema_version=2), "this tonald reads 1"),
+        (lambda m: m.update(schema_version=3), "this tonald reads 2"),
         (lambda m: m.update(explainer="magic"), "explainer 'magic' is unknown"),
         (lambda m: m["features"].update(hopp=3), "unknown keys .*hopp"),
         (lambda m: m["features"].update(hop=-1), "hop=-1"),

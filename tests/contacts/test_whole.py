@@ -17,14 +17,14 @@ from daemon.config import Config
 from daemon.contact_counting import ContactCounter
 from daemon.contact_rule import ContactRule
 from daemon.contacts import Contacts
-from daemon.extract import Extractor
+from daemon.extract import Extractor, Limits
 from daemon.frames import AudioBlock, Contact, Gap, StreamEnd, StreamStart
 from daemon.pipeline import Pipeline
 from daemon.records import Recorder
 from daemon.wire import Identity, decode, encode, sequence_frame
 from models.bundle import Bundle
 from models.engines import open_engine
-from models.explainer import GRAPHS, Explainer
+from models.explainer import Explainer, graphs_of
 
 FS, N = 2000, 2000 * 30
 SCHEMA = Path(__file__).parents[2] / "docs" / "wire" / "schema" / "contact.json"
@@ -33,7 +33,7 @@ SCHEMA = Path(__file__).parents[2] / "docs" / "wire" / "schema" / "contact.json"
 @pytest.fixture(scope="module")
 def engine() -> Iterator[tuple]:
     bundle = Bundle.load(Bundle.shipped())
-    engine, _ = open_engine(bundle, max_batch=32, graphs=GRAPHS)
+    engine, _ = open_engine(bundle, max_batch=32, graphs=graphs_of(bundle))
     yield bundle, engine
     engine.close()
 
@@ -45,9 +45,14 @@ def sea() -> np.ndarray:
 
 def contacts(parts: tuple, x: np.ndarray, block: int, gap: tuple[int, int] | None = None) -> list[Contact]:
     bundle, engine = parts
-    scores = {label: levels["0.95"] for label, levels in bundle.thresholds.mix.items()}
+
     stage = Contacts(bundle.spec, ContactRule())
-    pipeline = Pipeline(bundle.spec, Explainer(bundle, engine), Extractor(bundle.spec, scores, 3.0, 2), stage)
+    pipeline = Pipeline(
+        bundle.spec,
+        Explainer(bundle, engine),
+        Extractor(bundle.spec, Limits.of(bundle.thresholds, "0.95", 3.0, 2)),
+        stage,
+    )
     events: list = [StreamStart("s", 0, FS, ("ch0",))]
     at = 0
     while at < N:

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from daemon.lines import find_lines
+from daemon.lines import lines_of
 from models.bundle import Bundle
 from models.errors import SampleRateError
 from models.features import windows_of
+from models.tracks import TrackFinder
 
 soundfile = pytest.importorskip("soundfile", reason="the audio extra is not installed")
 
@@ -75,13 +76,15 @@ def test_tonals_agree_with_those_measured_by_others(record_property) -> None:  #
     found: Counter = Counter()
     with (DATA / "labels.csv").open() as f:
         rows = list(csv.DictReader(f))
+    finder = TrackFinder(spec)
     for row in rows:
         x, fs = soundfile.read(DATA / row["file"], dtype="float32", always_2d=True)
         try:
             windows = list(windows_of(spec, fs, np.ascontiguousarray(x.T)))
         except SampleRateError:
             continue
-        lines = [t.line for w in windows for t in find_lines(spec, fs, w.spectrum_db[0], w.background_db[0], 3.0)]
+        found = [(w.spectrum_db[0], finder.find(w.spectrum_db[0])) for w in windows]
+        lines = [t.line for spectrum, tracks in found for t in lines_of(spec, fs, tracks, spectrum, 3.0)]
         at = np.array([line.freq_hz for line in lines])
         for text in row["lines_hz"].split() if windows else ():
             f_hz = float(text)

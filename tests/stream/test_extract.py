@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from daemon.extract import UNKNOWN, Extractor
+from daemon.extract import UNKNOWN, Extractor, Limits
 from daemon.frames import Detection, Verdict, Window
 from models.features import FeatureSpec, windows_of
+from models.tracks import TrackFinder
 
 SPEC, FS = FeatureSpec(), 2000
 
@@ -21,14 +22,14 @@ def window_with(tones: list[float]) -> Window:
 
 
 def verdict(label: str | None, mix: np.ndarray | None, unknown: bool = False) -> Verdict:
-    found = (Detection(label, 0.9),) if label else ()
+    found = () if label is None or mix is None else (Detection(label, 0.9, mix),)
     ambient = label is None and not unknown
-    return Verdict(found, ambient, unknown, np.array([0.9, 0.1], np.float32), mix, mix, "a/1", 0.5)
+    return Verdict(found, ambient, unknown, np.array([0.9, 0.1], np.float32), "a/1", 0.5, None, {}, 0.0)
 
 
 @pytest.fixture
 def extractor() -> Extractor:
-    return Extractor(SPEC, {"a": 0.5}, 3.0, 2)
+    return Extractor(SPEC, Limits({"a": 0.5}, None, 3.0, 2))
 
 
 def test_detection_keeps_only_lines_inside_its_mask(extractor: Extractor) -> None:
@@ -58,6 +59,19 @@ def test_ambient_window_with_lines_is_unknown_and_without_them_nothing(extractor
     assert extractor.process(window_with([]), verdict(None, None))[0] == []
 
 
-def test_detection_without_a_score_map_is_our_error(extractor: Extractor) -> None:
-    with pytest.raises(ValueError, match="without a score map"):
-        extractor.process(window_with([]), verdict("a", None))
+def test_vessel_mode_without_its_threshold_is_our_error() -> None:
+    with pytest.raises(ValueError, match="without a threshold"):
+        Extractor(SPEC, Limits({"a": 0.5}, None, 3.0, 2), "vessel")
+
+
+def test_vessel_mode_keeps_all_coherent_lines_and_says_whose_they_are() -> None:
+    window = window_with([100.0, 200.0, 310.0])
+    tracks = TrackFinder(SPEC).find(window.spectrum_db)
+    own = np.where(np.abs(tracks.row - 50) < 1, 0.9, 0.0)
+    found = (Detection("a", 0.9, np.zeros((SPEC.n_freq, SPEC.n_time), np.float32)),)
+    heard = Verdict(found, False, False, np.array([0.9, 0.1], np.float32), "a/1", 0.5, tracks, {"a": own}, 2.0)
+    (signature,), lines = Extractor(SPEC, Limits({"a": 0.5}, 0.05, 3.0, 2), "vessel").process(window, heard)
+    assert [round(line.freq_hz) for line in signature.lines] == [100, 200, 310]
+    assert [line.label_probability > 0.5 for line in lines] == [True, False, False]
+    assert signature.mask[[50, 100, 155]].all()
+    assert signature.mask.mean() < 0.05

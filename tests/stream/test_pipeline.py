@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration.ocean import SCENARIOS, simulate
-from daemon.extract import Extractor
+from daemon.extract import Extractor, Limits
 from daemon.frames import Analysed, AudioBlock, Gap, Record, Signature, Skipped, SourceState, StreamEnd, StreamStart
 from daemon.pipeline import Pipeline, with_hop
 from models.bundle import Bundle
 from models.engines import open_engine
 from models.errors import ConfigError
-from models.explainer import GRAPHS, Explainer
+from models.explainer import Explainer, graphs_of
 
 FS, N = 4000, 4000 * 14
 CHANNELS = ("fore", "aft")
@@ -24,9 +24,9 @@ CHANNELS = ("fore", "aft")
 @pytest.fixture(scope="module")
 def parts() -> Iterator[tuple]:
     bundle = Bundle.load(Bundle.shipped())
-    engine, _ = open_engine(bundle, max_batch=8, graphs=GRAPHS)
-    scores = {label: levels["0.95"] for label, levels in bundle.thresholds.mix.items()}
-    yield bundle.spec, Explainer(bundle, engine), Extractor(bundle.spec, scores, 3.0, 2)
+    engine, _ = open_engine(bundle, max_batch=8, graphs=graphs_of(bundle))
+
+    yield bundle.spec, Explainer(bundle, engine), Extractor(bundle.spec, Limits.of(bundle.thresholds, "0.95", 3.0, 2))
     engine.close()
 
 

@@ -1,0 +1,125 @@
+r"""Which classes sound in a window: the network's probabilities and the line templates together.
+
+The network judges the whole window by one softmax, in which weak or several vessels lose; a template judges whether the
+lines of its class are there, whatever else is. For each class with a template the odds of "it sounds" against
+"source-free" are
+
+.. math:: \ln o_c = E_c + \ln \max(p_c, \delta) - \ln \max(p_{ambient}, \delta)
+
+with the evidence ``E_c`` of `models.line_template` and the network's probabilities ``p``. The likeliest class comes
+first; its lines are then taken out of the tracks and the next class must find enough of its own in what is left
+(*explaining away*), as often as one does. So several ships are heard at once, by a network that was trained on single
+ones. Lines that no class explains are counted: more than source-free sea has, make the window ``unknown``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.special
+
+from models.line_template import Fit, TemplateFitter
+from models.score_map import presence
+from models.tracks import EVIDENCE_WIDTH, Tracks
+
+__all__ = ["Heard", "LeastEvidence", "hear"]
+
+F64 = npt.NDArray[np.float64]
+
+#: Least probability of the network that counts: it may err by so much, whatever it says.
+DELTA = 1e-3
+#: Evidence (nats) from which a track counts as a coherent line: noise alone gives 0.05 such tracks per window.
+COHERENT = 10.0
+#: Ships at once.
+MAX_SHIPS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LeastEvidence:
+    """What is asked of the tracks; set at calibration on windows of one ship and of none."""
+
+    second: float = math.inf
+    """Evidence (nats) of a further class in the tracks left by the classes before it."""
+    unexplained: float = math.inf
+    """Unexplained lines from which a window without a detection is unknown."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, float]) -> LeastEvidence:
+        """From the thresholds of a bundle; what is missing there never fires."""
+        return cls(values.get("second", math.inf), values.get("unexplained", math.inf))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heard:
+    """What the tracks of one window say."""
+
+    sounding: tuple[tuple[str, float, Fit], ...]
+    """Classes with a template that sound, likeliest first: label, probability, its template on all tracks."""
+    own: Mapping[str, F64]
+    """Per label with a template, ``(n_tracks,)`` probability that it sounds and the track is one of its lines, tracks
+    that likelier classes explain left to them."""
+    unexplained: float
+    """Coherent lines that no sounding class explains."""
+    log_odds: Mapping[str, float]
+    """Of each class with a template, network and tracks together."""
+
+
+def _chance(evidence: float, least: float) -> float:
+    """Probability of a class whose even evidence is ``least``."""
+    return float(scipy.special.expit(evidence - least))
+
+
+def hear(
+    tracks: Tracks,
+    fitter: TemplateFitter,
+    probabilities: npt.NDArray[np.floating],
+    labels: Sequence[str],
+    ambient: int,
+    least: LeastEvidence,
+    min_probability: Mapping[str, float],
+) -> Heard:
+    """Judge one window.
+
+    Parameters
+    ----------
+    probabilities
+        ``(n_labels,)`` of the network.
+    labels, ambient
+        Names of the outputs, and which of them is the source-free one.
+    min_probability
+        By label, least probability of the first detection.
+    """
+    fits = {label: fitter.fit(label, tracks) for label in fitter.labels}
+    p = np.maximum(np.asarray(probabilities, np.float64), DELTA)
+    odds = {
+        label: fit.evidence + math.log(p[labels.index(label)]) - math.log(p[ambient]) for label, fit in fits.items()
+    }
+    own: dict[str, F64] = {}
+    left = np.ones(len(tracks))
+    sounding: list[tuple[str, float, Fit]] = []
+    if odds:
+        first = max(odds, key=odds.__getitem__)
+        probability = float(scipy.special.expit(odds[first]))
+        if odds[first] > 0.0 and probability >= min_probability.get(first, 0.0):
+            sounding.append((first, probability, fits[first]))
+            own[first] = fits[first].own * probability
+            left *= 1.0 - fits[first].own
+    while sounding and len(sounding) < MAX_SHIPS:
+        rest = {c: fitter.fit(c, tracks, left) for c in fits if c not in {s[0] for s in sounding}}
+        best = max(rest, key=lambda c: rest[c].evidence, default=None)
+        if best is None or rest[best].evidence < least.second:
+            break
+        sounding.append((best, presence(rest[best]), fits[best]))
+        own[best] = rest[best].own * presence(rest[best])
+        left *= 1.0 - rest[best].own
+    for label in fits:
+        if label not in own:
+            rest_of = fitter.fit(label, tracks, left) if sounding else fits[label]
+            own[label] = rest_of.own * _chance(rest_of.evidence, least.second if sounding else 0.0)
+    coherent = scipy.special.expit((tracks.evidence.astype(np.float64) - COHERENT) / EVIDENCE_WIDTH)
+    unexplained = float((coherent * left).sum())
+    return Heard(tuple(sounding), own, unexplained, odds)
