@@ -101,6 +101,10 @@ class ChannelScores:
         """Windows that count."""
         return len(self.segments)
 
+    def removed(self, label: str, threshold: float) -> float:
+        """Share of all cells that a threshold removes."""
+        return float(np.mean([np.mean(w <= threshold) for s in self.scores[label] for w in s]))
+
     def calibrated(self, detected: Detected) -> ChannelCalibration:
         """Thresholds of the channel.
 

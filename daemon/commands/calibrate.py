@@ -1,10 +1,11 @@
-"""``tonald calibrate``: from a trained network to a bundle."""
+"""``tonald calibrate``: from a trained network to a bundle; with ``--site`` from empty sea to a site's thresholds."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from daemon.commands.calibrate_site import add_site_words, run_site
 from daemon.commands.progress import shown
 from models.errors import UsageError
 
@@ -15,15 +16,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the words of the command."""
     parser.description = (
         "Choose representatives, make class masks, set thresholds, export the graphs and write the bundle with its "
-        "report. The data are those the network was trained with, from recordings or seeds apart."
+        "report. The data are those the network was trained with, from recordings or seeds apart. With --site: "
+        "measure the thresholds of a place on recordings of its sea without vessels; the bundle is not changed."
     )
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="what `tonald train --out RUN_DIR` wrote")
-    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write")
+    parser.add_argument(
+        "run_dir", type=Path, nargs="?", metavar="RUN_DIR", help="what `tonald train --out RUN_DIR` wrote"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="PATH", help="what to write: the bundle's folder, or with --site the file"
+    )
     parser.add_argument("--k", type=int, default=16, help="channels that Score-CAM weighs (default: 16)")
     parser.add_argument(
         "--n-test", type=int, default=20, metavar="N", help="simulated test recordings per label (default: 20)"
     )
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
+    add_site_words(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,6 +41,17 @@ def run(args: argparse.Namespace) -> int:
     TonaldError
         If the run folder is none, or the bundle cannot be written.
     """
+    if args.site is not None:
+        if args.run_dir is not None:
+            raise UsageError(f"--site and {args.run_dir}: calibrate a site or a trained network, one at a time")
+        return run_site(args)
+    if args.run_dir is None or args.out is None:
+        raise UsageError("give RUN_DIR and --out BUNDLE, or --site FOLDER")
+    for word in ("bundle", "state_dir", "channel", "hop", "json"):
+        if getattr(args, word) is not None:
+            raise UsageError(f"--{word.replace('_', '-')} goes with --site only")
+    if args.keep_detected:
+        raise UsageError("--keep-detected goes with --site only")
     from calibration.build import calibrate_run
 
     if args.k < 1:
