@@ -14,9 +14,11 @@ from calibration.dataset import Progress, no_progress
 from calibration.evaluate import FIXED_CUTS
 from calibration.experiments.bundle_maps import OVERLAYS, BundleMap
 from calibration.experiments.judge import LEVELS, point_of
+from calibration.experiments.peer_rows import tracks_entry
 from calibration.experiments.peers import Entry, reference_rows, run_rows, table
 from calibration.experiments.tables import aligned, cell
 from calibration.experiments.trial import Trial
+from calibration.scenarios import Scenario
 from models.bundle import Bundle
 from models.explainer import Explainer
 
@@ -34,8 +36,15 @@ PUBLISHED: Mapping[str, tuple[float, float, str]] = {
 MANY = 15
 
 
-def run(trial: Trial, bundle: Bundle, explainer: Explainer, *, progress: Progress = no_progress) -> dict[str, Any]:
+def run(
+    trial: Trial, scenario: Scenario, bundle: Bundle, explainer: Explainer, *, progress: Progress = no_progress
+) -> dict[str, Any]:
     """All rows of the table, ready for JSON.
+
+    Parameters
+    ----------
+    scenario
+        Where what is trained here, without truth, takes its windows from.
 
     Returns
     -------
@@ -48,7 +57,8 @@ def run(trial: Trial, bundle: Bundle, explainer: Explainer, *, progress: Progres
     signature = Entry(
         "signature", lambda: BundleMap("signature: image CAM + class mask", bundle, explainer), gated=True
     )
-    ours = run_rows([signature], trial, levels=LEVELS, progress=progress)
+    vessel = tracks_entry("vessel", scenario, bundle.spec, progress=progress)
+    ours = run_rows([signature, vessel], trial, levels=LEVELS, progress=progress)
     return {**ours, "paper": _paper_rows(paper), "reference": reference_rows(trial)}
 
 

@@ -32,11 +32,13 @@ def run(args: argparse.Namespace) -> int:
     from calibration.experiments.peer_rows import peer_entries
     from calibration.experiments.peers import Entry, reference_rows, run_rows, table
     from calibration.experiments.tables import about, headline, write_json
+    from calibration.scenarios import scenario_named
 
     start = time.monotonic()
     with shown() as progress, opened(args, progress) as (bundle, explainer, trial):
+        peers = peer_entries(scenario_named(args.scenario), bundle.spec, progress=progress)
         ours = Entry("bundle", lambda: BundleMap("bundle: image CAM + class mask", bundle, explainer), gated=True)
-        rows = reference_rows(trial) | run_rows([ours, *peer_entries()], trial, levels=LEVELS, progress=progress)
+        rows = reference_rows(trial) | run_rows([ours, *peers], trial, levels=LEVELS, progress=progress)
     facts = about(trial, args.scenario, args.fresh_seed) | {"bundle": bundle.id, "asked": args.asked}
     if args.json is not None:
         write_json(args.json, {**facts, "methods": rows})

@@ -28,9 +28,10 @@ def run(args: argparse.Namespace) -> int:
     check(args)
     from calibration.experiments import table1
     from calibration.experiments.tables import about, headline, write_json
+    from calibration.scenarios import scenario_named
 
     with shown() as progress, opened(args, progress) as (bundle, explainer, trial):
-        result = table1.run(trial, bundle, explainer, progress=progress)
+        result = table1.run(trial, scenario_named(args.scenario), bundle, explainer, progress=progress)
     facts = about(trial, args.scenario, args.fresh_seed) | {"bundle": bundle.id, "asked": args.asked}
     if args.json is not None:
         write_json(args.json, {**facts, **result})
