@@ -24,7 +24,7 @@ from models.bundle import Bundle
 from models.bundle_files import pack_npz, read_bounded, read_npz
 from models.errors import BundleError, UsageError
 from models.feature_spec import FeatureSpec
-from models.rejection import EVEN_EVIDENCE, line_evidence
+from models.line_evidence import EVEN_EVIDENCE, line_evidence
 
 __all__ = ["EXAMPLES", "Example", "Examples", "read_examples"]
 

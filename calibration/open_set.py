@@ -1,4 +1,4 @@
-r"""Fits `models.rejection.Rejection` and says how well a score tells strangers from what is known.
+r"""Fits `models.rejection.Rejection`: what is known, how it scatters, and the limits beyond which it is unknown.
 
 **Fit.** No truth, no strange window. Line rates and the Gaussians of the embedding come from windows the network may
 have seen (``train``). Rates are kernel estimates; the width of the kernel, and how much of a broad estimate is mixed
@@ -8,25 +8,21 @@ limits come from windows apart (``held``): limits on the windows that shaped a s
 **Limits.** Windows of ``held`` are grouped by the label the network *names*, and the limit is the value of rank
 ``ceil((n + 1)(1 - share))``: of further windows of known labels that get this name at most ``share`` are rejected, as
 long as windows are alike. Windows of one recording are not independent; many recordings matter.
-
-**Figures.** AUROC, and FPR95: the share of known windows called strange at the limit that finds 95 % of the strangers.
-Standard errors are by bootstrap over recordings.
 """
 
 from __future__ import annotations
-
-import math
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import scipy.ndimage
 
-from calibration.thresholds import auroc, conformal_quantile
+from calibration.samples import Sample
+from calibration.thresholds import conformal_quantile
 from models.feature_spec import FeatureSpec
-from models.rejection import PARTS, Rejection, line_weight
+from models.line_evidence import line_weight
+from models.rejection import PARTS, Rejection
 
-__all__ = ["SHARE", "WEIGHTS", "Sample", "Separation", "fit", "fpr95", "limits", "separation"]
+__all__ = ["SHARE", "WEIGHTS", "fit", "gaussians", "limits"]
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -46,51 +42,6 @@ LEAST_GAIN = 0.1
 LEAST_RATE = 1e-4
 #: Share of the mean variance that is added to the covariance of the embedding.
 RIDGE = 1e-2
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sample:
-    """What a network says of windows; one entry per window in each array.
-
-    Raises
-    ------
-    ValueError
-        If lengths differ or a value is not finite.
-    """
-
-    y: I64
-    """``(n,)`` index of the true label; -1 for a stranger."""
-    groups: I64
-    """``(n,)`` recording of each window."""
-    logits: F64
-    """``(n, n_labels)``"""
-    embedding: F64
-    """``(n, n_embedding)``"""
-    evidence: F64
-    """``(n, n_freq)``, from `models.rejection.line_evidence`."""
-
-    def __post_init__(self) -> None:
-        n = len(self.y)
-        for name in ("groups", "logits", "embedding", "evidence"):
-            a = np.asarray(getattr(self, name))
-            if len(a) != n:
-                raise ValueError(f"{len(a)} {name} for {n} windows")
-            if not np.isfinite(a).all():
-                raise ValueError(f"{name} holds values that are not finite")
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    @property
-    def named(self) -> I64:
-        """``(n,)`` label the network names."""
-        out: I64 = np.asarray(self.logits).argmax(axis=1)
-        return out
-
-    def take(self, index: npt.ArrayLike) -> Sample:
-        """The windows of ``index`` (indices or a mask)."""
-        i = np.asarray(index)
-        return Sample(self.y[i], self.groups[i], self.logits[i], self.embedding[i], self.evidence[i])
 
 
 def fit(
@@ -207,56 +158,3 @@ def _mixed(mean: F64, width: float, mix: float, floor: F64) -> F64:
 def _smooth(mean: F64, width: float) -> F64:
     out: F64 = scipy.ndimage.gaussian_filter1d(mean, width, mode="nearest")
     return out
-
-
-def fpr95(known: npt.ArrayLike, strange: npt.ArrayLike) -> float:
-    """Share of ``known`` at or above the score that 95 % of ``strange`` reach; nan if either is absent."""
-    a, b = np.ravel(np.asarray(known, np.float64)), np.ravel(np.asarray(strange, np.float64))
-    if not a.size or not b.size:
-        return math.nan
-    # the score of rank ceil(0.95 n) from above: no interpolation, scores may be infinite
-    cut = np.sort(b)[::-1][math.ceil(0.95 * b.size - 1e-9) - 1]
-    return float(np.mean(a >= cut))
-
-
-@dataclass(frozen=True, slots=True)
-class Separation:
-    """How well a score tells strange windows from known ones, with standard errors over recordings."""
-
-    auroc: float
-    auroc_se: float
-    fpr95: float
-    fpr95_se: float
-
-
-def separation(
-    scores: npt.ArrayLike,
-    strange: npt.ArrayLike,
-    groups: npt.ArrayLike,
-    *,
-    n_boot: int = 200,
-    seed: int = 0,
-) -> Separation:
-    """AUROC and FPR95 of ``scores`` ``(n,)``, with bootstrap errors over the recordings ``groups``.
-
-    Parameters
-    ----------
-    strange
-        ``(n,)`` whether the window is a stranger.
-    """
-    s, is_strange = np.asarray(scores, np.float64), np.asarray(strange, bool)
-    if np.isnan(s).any():
-        raise ValueError(f"{np.count_nonzero(np.isnan(s))} scores are nan")
-    _, recording = np.unique(np.asarray(groups), return_inverse=True)
-    sides = [[np.flatnonzero(side & (recording == r)) for r in np.unique(recording[side])]
-             for side in (~is_strange, is_strange)]  # fmt: skip
-    rng = np.random.default_rng(seed)
-    draws = []
-    for _ in range(n_boot if all(sides) else 0):
-        known, strangers = (
-            s[np.concatenate([side[i] for i in rng.integers(len(side), size=len(side))])] for side in sides
-        )
-        draws.append((auroc(known, strangers), fpr95(known, strangers)))
-    se = np.std(np.array(draws), axis=0, ddof=1) if len(draws) > 1 else (math.nan, math.nan)
-    known, strangers = s[~is_strange], s[is_strange]
-    return Separation(auroc(known, strangers), float(se[0]), fpr95(known, strangers), float(se[1]))

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.special
 
-from calibration.open_set import RIDGE, Sample
+from calibration.open_set import RIDGE
+from calibration.samples import Sample
 from models.explainer import nearest
 
 __all__ = ["Score", "network_scores"]

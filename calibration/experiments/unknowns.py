@@ -16,21 +16,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from calibration.dataset import Clip, Progress, WindowSet, collect, no_progress, simulated_clips
+from calibration.dataset import Progress, collect, no_progress, simulated_clips
 from calibration.experiments.scene import FRESH_FIRST, FRESH_STRIDE, fresh_clips
 from calibration.experiments.unknown_scores import Score, network_scores
 from calibration.metrics import mean_by_recording
-from calibration.open_set import SHARE, Sample, fit, limits, separation
+from calibration.open_set import SHARE, fit, limits
+from calibration.samples import Sample, held_clips, sample_of
 from calibration.scenarios import AMBIENT, Scenario, scenario_named
+from calibration.separation import separation
 from calibration.sets import EVERY_TEST, EVERY_TRAIN, Recipe, strangers
 from calibration.strange_vessels import strange_clips
 from models.bundle import Bundle
 from models.engines.base import Engine
 from models.errors import UsageError
 from models.explainer import nearest
-from models.rejection import PARTS, Rejection, line_evidence
+from models.line_evidence import line_evidence
+from models.rejection import PARTS, Rejection
 
-__all__ = ["KINDS", "Judged", "compare", "matched_limits", "run", "sample_of"]
+__all__ = ["KINDS", "Judged", "compare", "matched_limits", "run"]
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -38,8 +41,6 @@ Bits = npt.NDArray[np.bool_]
 
 #: Kinds of test windows: vessels known, empty sea, four frozen strange classes, a strange vessel per recording.
 KINDS = ("known", "ambient", "strangers", "strangers_anew")
-#: Recordings per label that set scales and limits; index of the first, beyond those of any recipe.
-N_HELD, FIRST_HELD = {"vessels": 40, "ambient": 120}, 50_000
 SECONDS = 40.0
 #: Windows of a test recording of that length.
 PER_RECORDING = 4
@@ -58,17 +59,6 @@ class Judged:
         """Windows of some kinds."""
         out: Bits = np.isin(self.kind, [KINDS.index(k) for k in kinds])
         return out
-
-
-def sample_of(engine: Engine, windows: WindowSet) -> Sample:
-    """What the network and the line finder say of windows."""
-    logits, embeddings = [], []
-    for i in range(0, len(windows), engine.max_batch):
-        out = engine.run("classify", {"features": np.ascontiguousarray(windows.features[i : i + engine.max_batch])})
-        logits.append(np.array(out["logits"], np.float64))
-        embeddings.append(np.array(out["embedding"], np.float64))
-    evidence = line_evidence(windows.features, windows.spec).astype(np.float64)
-    return Sample(windows.y, windows.clip, np.concatenate(logits), np.concatenate(embeddings), evidence)
 
 
 def run(
@@ -184,10 +174,7 @@ def _fitted_on(
     """Training windows of the recipe, and held-out ones of the space ``calibrate``."""
     fs, n, first = bundle.spec.fs_model, recipe.n_recordings, recipe.seed * 100_000
     train = simulated_clips(scenario, "train", n, recipe.seconds, first=first, fs=fs)
-    held: list[Clip] = []
-    for label, n_held in [(c, N_HELD["vessels"]) for c in scenario.labels] + [(AMBIENT, N_HELD["ambient"])]:
-        clips = simulated_clips(scenario, "calibrate", n_held, SECONDS, first=first + FIRST_HELD, fs=fs)
-        held += [c for c in clips if c.label == label]
+    held = held_clips(scenario, SECONDS, fs, seed=recipe.seed)
     samples = []
     for what, clips in (("training windows", train), ("held-out windows", held)):
         windows = collect(clips, bundle.spec, bundle.labels, every=EVERY_TRAIN, what=what, progress=progress)

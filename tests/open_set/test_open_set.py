@@ -7,7 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from calibration.open_set import RIDGE, Sample, fit, fpr95, gaussians, limits, separation
+from calibration.open_set import RIDGE, fit, gaussians, limits
+from calibration.samples import Sample
+from calibration.separation import fpr95, separation
 from calibration.thresholds import auroc
 from models.feature_spec import FeatureSpec
 from models.rejection import Rejection

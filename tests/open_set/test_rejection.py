@@ -12,7 +12,8 @@ import pytest
 
 from models.errors import BundleError
 from models.feature_spec import FeatureSpec
-from models.rejection import EVEN_EVIDENCE, PARTS, Rejection, line_evidence, line_weight
+from models.line_evidence import EVEN_EVIDENCE, line_evidence, line_weight
+from models.rejection import PARTS, Rejection
 
 F64 = npt.NDArray[np.float64]
 SPEC = FeatureSpec()

@@ -10,7 +10,7 @@ from calibration.strange_vessels import N_MACHINERY, N_SHAFT, STRANGE, strange_c
 from models.errors import UsageError
 from models.feature_spec import FeatureSpec
 from models.features import windows_of
-from models.rejection import EVEN_EVIDENCE, line_evidence
+from models.line_evidence import EVEN_EVIDENCE, line_evidence
 
 SEA = scenario_named("standard")
 

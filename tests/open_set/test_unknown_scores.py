@@ -8,7 +8,8 @@ import pytest
 
 from calibration.experiments.unknown_scores import gaussian, k_nearest, network_scores, relative, residual
 from calibration.experiments.unknowns import KINDS, Judged, compare, matched_limits
-from calibration.open_set import RIDGE, Sample
+from calibration.open_set import RIDGE
+from calibration.samples import Sample
 
 N_LABELS, D = 3, 6
 
