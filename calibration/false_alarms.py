@@ -162,6 +162,7 @@ class FalseAlarms:
     n_hold: int
     hop_s: float
     """The rule it was measured with, see `daemon.contact_rule.ContactRule`."""
+    mode: str
     line_snr_db: float
     n_lines_unknown: int
     """The settings of the extraction it was measured with."""
@@ -207,7 +208,7 @@ class FalseAlarms:
             whole = {k: int(numbers[k]) for k in ("n_start", "m", "n_hold")}
             return cls(
                 **whole, hop_s=numbers["hop_s"], line_snr_db=numbers["line_snr_db"],
-                n_lines_unknown=int(_number(body, "n_lines_unknown")), data=str(body["data"]),
+                n_lines_unknown=int(_number(body, "n_lines_unknown")), mode=str(body["mode"]), data=str(body["data"]),
                 synthetic=bool(body["synthetic"]), bundle=None if body["bundle"] is None else str(body["bundle"]),
                 curves=curves,
             )  # fmt: skip

@@ -194,10 +194,10 @@ def _differs(alarms: FalseAlarms, config: Config) -> str:
     pairs = (
         ("contacts.n_start", alarms.n_start, c.n_start), ("contacts.m", alarms.m, c.m),
         ("contacts.n_hold", alarms.n_hold, c.n_hold), ("window.hop_s", alarms.hop_s, config.window.hop_s),
-        ("extract.line_snr_db", alarms.line_snr_db, x.line_snr_db),
+        ("extract.mode", alarms.mode, x.mode), ("extract.line_snr_db", alarms.line_snr_db, x.line_snr_db),
         ("extract.n_lines_unknown", alarms.n_lines_unknown, x.n_lines_unknown),
     )  # fmt: skip
-    return ", ".join(f"{name} = {theirs:g}" for name, theirs, ours in pairs if theirs != ours)
+    return ", ".join(f"{name} = {theirs}" for name, theirs, ours in pairs if theirs != ours)
 
 
 def _or_none(x: float) -> float | None:

@@ -127,7 +127,7 @@ def _alarms(config: Config, bundle: Bundle, curves: Any) -> FalseAlarms:  # noqa
     c, x, hours = config.contacts, config.extract, curves[0].hours
     return FalseAlarms(
         n_start=c.n_start, m=c.m, n_hold=c.n_hold, hop_s=config.window.hop_s, line_snr_db=x.line_snr_db,
-        n_lines_unknown=x.n_lines_unknown, synthetic=True, bundle=bundle.id, curves=curves,
+        n_lines_unknown=x.n_lines_unknown, mode=x.mode, synthetic=True, bundle=bundle.id, curves=curves,
         data=f"{hours:.1f} h of simulated ocean without vessels (scenario {SCENARIO}, seeds for calibration)",
     )  # fmt: skip
 

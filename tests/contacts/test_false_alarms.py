@@ -27,7 +27,8 @@ def exponential(n0: int = 4000, decay: float = 0.5, hours: float = 100.0, kind: 
 def alarms(**changes: object) -> FalseAlarms:
     both = (exponential(), exponential(400, kind="unknown"))
     values: dict = {
-        "n_start": 3, "m": 5, "n_hold": 1, "hop_s": 1.0, "line_snr_db": 3.0, "n_lines_unknown": 2, "data": "a test",
+        "n_start": 3, "m": 5, "n_hold": 1, "hop_s": 1.0, "mode": "signature",
+        "line_snr_db": 2.0, "n_lines_unknown": 2, "data": "a test",
         "synthetic": True, "bundle": None, "curves": both,
     }  # fmt: skip
     return FalseAlarms(**{**values, **changes})

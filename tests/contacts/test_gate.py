@@ -21,6 +21,7 @@ from daemon.wire_schema import CONTACT_RULE, check
 from models.bundle import Bundle
 from models.errors import BundleError, ConfigError
 
+X = Config().extract
 GATES = tuple(0.25 * k for k in range(41))
 
 
@@ -31,8 +32,8 @@ def curve(kind: str, per_hour: float, decay: float = 1.0, hours: float = 200.0) 
 
 def alarms(class_per_hour: float = 4.0, unknown_per_hour: float = 6.0, **changes: Any) -> FalseAlarms:
     values: dict[str, Any] = {
-        "n_start": 3, "m": 5, "n_hold": 1, "hop_s": 1.0, "line_snr_db": 3.0, "n_lines_unknown": 2,
-        "data": "200 h of a test", "synthetic": True, "bundle": None,
+        "n_start": 3, "m": 5, "n_hold": 1, "hop_s": 1.0, "mode": X.mode, "line_snr_db": X.line_snr_db,
+        "n_lines_unknown": X.n_lines_unknown, "data": "200 h of a test", "synthetic": True, "bundle": None,
         "curves": (curve("class", class_per_hour), curve("unknown", unknown_per_hour)),
     }  # fmt: skip
     return FalseAlarms(**{**values, **changes})
