@@ -96,12 +96,18 @@ def known_records() -> list[Record]:
     ]  # fmt: skip
 
 
+SITE = {
+    "in_force": True, "version": 3, "created": "2026-01-01T00:00:00+00:00", "channels": ["ch0"],
+    "words": "0123456789abcdef (version 3 of 2026-01-01T00:00:00+00:00, channels ch0, from recordings in sea)",
+}  # fmt: skip
+
+
 def known_messages() -> list[Message]:
     """All messages of the known records, and those of the publisher itself."""
     recorder = Recorder(IDENTITY, SPEC, LABELS, explain=True, spectrogram=True)
     info = info_message(
         IDENTITY, SPEC, version="0.1.0", labels=LABELS, engine="openvino", precision="f32", device="CPU",
-        endpoints=["tcp://127.0.0.1:5565"], contacts=RULE,
+        endpoints=["tcp://127.0.0.1:5565"], contacts=RULE, site=SITE,
     )  # fmt: skip
     heartbeat = {
         **common(IDENTITY, "heartbeat"), "interval_s": 1.0, "uptime_s": 12.5, "t_sent_ns": T_NS, "final": False,
