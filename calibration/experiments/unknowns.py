@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from calibration.dataset import Progress, collect, no_progress, simulated_clips
 from calibration.experiments.scene import FRESH_FIRST, FRESH_STRIDE, fresh_clips
 from calibration.experiments.unknown_scores import Score, network_scores
+from calibration.experiments.unknowns_real import on_recordings
 from calibration.metrics import mean_by_recording
 from calibration.open_set import SHARE, fit, limits
 from calibration.samples import Sample, held_clips, sample_of
@@ -62,7 +64,13 @@ class Judged:
 
 
 def run(
-    bundle: Bundle, engine: Engine, fresh_seed: int, n_windows: int, *, progress: Progress = no_progress
+    bundle: Bundle,
+    engine: Engine,
+    fresh_seed: int,
+    n_windows: int,
+    *,
+    data: Path | None = None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """The whole table; the map is ready for JSON.
 
@@ -72,6 +80,8 @@ def run(
         Fresh recordings that no tuning has seen.
     n_windows
         Test windows of each kind, rounded up to whole recordings.
+    data
+        Folder of real recordings, reported apart.
 
     Raises
     ------
@@ -102,6 +112,7 @@ def run(
         "shipped_rule": _rates(_shipped_rule(bundle, test.sample), test),
         "methods": compare(scores, held, test, bundle.labels),
         "cost_ms": _cost(ours, bundle, test.sample),
+        "real": None if data is None else on_recordings(bundle, engine, ours, data, progress=progress),
     }  # fmt: skip
 
 

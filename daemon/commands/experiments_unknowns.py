@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="bundle; the shipped one by default")
     parser.add_argument("--engine", default="onnxruntime", help="auto, openvino, onnxruntime (default), tensorrt")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="real recordings with labels.csv, reported apart")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
 
 
@@ -38,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--fresh-seed {args.fresh_seed}: must not be negative")
     if args.json is not None and not args.json.parent.is_dir():
         raise InputError(f"{args.json}: no such folder {args.json.parent}")
+    if args.data is not None and not args.data.is_dir():
+        raise InputError(f"{args.data}: no such folder")
     from calibration.experiments.unknowns import run as measure
     from models.engines import open_engine
 
@@ -46,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     engine, _ = open_engine(bundle, args.engine, max_batch=16, n_threads=1, graphs=("classify",))
     try:
         with shown() as progress:
-            result = measure(bundle, engine, args.fresh_seed, args.windows, progress=progress)
+            result = measure(bundle, engine, args.fresh_seed, args.windows, data=args.data, progress=progress)
     finally:
         engine.close()
     if args.json is not None:
@@ -89,6 +92,23 @@ def _tell(result: dict[str, Any]) -> None:
             print(f"{name:<32}" + "".join(f"{_pm(row[point], k):>16}" for k in kinds))
     cost = result["cost_ms"]
     print(f"\ncost of one window: line evidence {cost['line_evidence']:.2f} ms, score {cost['score']:.2f} ms")
+
+    if result["real"] is not None:
+        _tell_real(result["real"])
+
+
+def _tell_real(real: dict[str, Any]) -> None:
+    print("\nreal recordings, every vessel a stranger; scores and limits of the simulator")
+    print(f"{'label':<24}{'windows/groups':>16}{'named ambient %':>18}{'unknown %':>18}{'lines':>8}")
+    for label, v in real["labels"].items():
+        se = "" if v["unknown_se"] is None else f" +-{v['unknown_se']:.1f}"
+        count = f"{v['n_windows']}/{v['n_groups']}"
+        print(f"{label:<24}{count:>16}{v['named_ambient']:>18.0f}{v['unknown']:>11.1f}{se:<7}{v['lines']:>8.1f}")
+    if real["vessels_vs_empty"] is not None:
+        found = real["vessels_vs_empty"]
+        print(f"vessels against an empty sea: AUROC {found['auroc']:.3f} +-{found['auroc_se']:.3f}")
+    if real["notes"]:
+        print(f"{len(real['notes'])} files left out")
 
 
 def _pm(values: dict[str, float], key: str) -> str:
