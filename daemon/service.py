@@ -150,8 +150,8 @@ class Service:
         _LOGGER.log(logging.ERROR if self._site.problem else logging.INFO, "site calibration: %s", self._site.words())
         site = self._site.calibration
         self._extractor = SiteExtractor(self.spec, limits, c.extract.nominal, site, c.extract.mode)
-        self._contact_rule = effective_rule(c, self.bundle)
-        contacts = Contacts(self.spec, self._contact_rule.rule)
+        self.contact_rule = effective_rule(c, self.bundle)
+        contacts = Contacts(self.spec, self.contact_rule.rule)
         explainer = Explainer(self.bundle, engine, c.explanation.mode)
         self._pipeline = Pipeline(self.spec, explainer, self._extractor, contacts)
         refresh_s = 3600.0 * c.site.refresh_hours
@@ -174,7 +174,7 @@ class Service:
         return info_message(
             self.publisher.identity, self.spec, version=importlib.metadata.version("tonald"), labels=self.bundle.labels,
             engine=report.name, precision=report.precision, device=report.device, endpoints=self.publisher.endpoints,
-            contacts=self._contact_rule.to_dict(), site=self._site.to_dict(),
+            contacts=self.contact_rule.to_dict(), site=self._site.to_dict(),
         )  # fmt: skip
 
     @property

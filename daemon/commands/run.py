@@ -94,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
     service = Service(config, None if args.quiet else _printer(all_windows=args.verbose, silent_windows=args.once))
     service.start()
     _LOGGER.info("bundle %s: %s", service.bundle.id, ", ".join(service.bundle.labels))
+    _LOGGER.info("contacts: %s", service.contact_rule.words()[-1])
     _LOGGER.info("publishing on %s", ", ".join(service.publisher.endpoints))
     manager = ServiceManager()
     manager.ready("listening")
