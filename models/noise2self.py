@@ -16,6 +16,7 @@ outside the window are taken from the other side of ``t``. Needs torch.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 import zipfile
@@ -193,7 +194,7 @@ class Noise2Self:
             If the file is missing, or is none of these.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 arrays = {k: file[k] for k in file.files}
             out = cls(Noise2SelfConfig(**json.loads(arrays.pop(CONFIG).tobytes())))
             out._network.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()})

@@ -45,8 +45,8 @@ at white.
 def namer(explainer: Explainer) -> Namer:
     """Label that the network of a bundle finds most probable, window by window."""
 
-    def name(features: F32) -> I64:
-        probs, _ = explainer.classify(features)
+    def name(scene: Scene) -> I64:
+        probs, _ = explainer.classify(scene.features)
         out: I64 = probs.argmax(axis=1)
         return out
 
@@ -55,17 +55,15 @@ def namer(explainer: Explainer) -> Namer:
 
 @dataclass(frozen=True, slots=True)
 class BundleMap:
-    """Score-CAM of a bundle's network for the class asked for, overlaid with the class mask."""
+    """Score-CAM of a bundle's network for the class asked for, overlaid with the class mask: the network alone."""
 
     name: str
     bundle: Bundle
     explainer: Explainer
     overlay: str = "average"
-    """Of `OVERLAYS`; ``average`` is what the daemon thresholds."""
+    """Of `OVERLAYS`."""
 
     def maps(self, scene: Scene, cls: I64) -> F32:
         """Maps in 0..1."""
-        cam, mix = self.explainer.explain_all(scene.features, cls)
-        if self.overlay == "average":
-            return mix
+        cam, _ = self.explainer.explain_all(scene.features, cls)
         return OVERLAYS[self.overlay](cam, self.bundle.class_masks[cls])

@@ -17,23 +17,15 @@ from models.errors import UsageError
 from models.features import FeatureSpec
 
 __all__ = [
-    "CALM_FIRST",
-    "MAX_WINDOWS",
-    "MIN_CALM",
-    "N_CALM",
-    "SECONDS",
-    "Trial",
-    "make_trial",
-    "source_free",
+    "CALM_FIRST", "MAX_WINDOWS", "MIN_CALM", "N_CALM", "SECONDS", "Namer", "Trial", "make_trial", "source_free",
     "trial_of",
-]
+]  # fmt: skip
 
-F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-Namer = Callable[[F32], I64]
-"""Features ``(n, n_planes, n_freq, n_time)`` to the label index ``(n,)`` that a network names."""
+Namer = Callable[[Scene], I64]
+"""Windows to the label index ``(n,)`` that each is taken for."""
 
 PER_RECORDING = 2
 """Windows of one recording; at two of them nearly all that a recording can tell is told."""
@@ -139,6 +131,7 @@ def make_trial(
     labels: Sequence[str],
     name: Namer | None = None,
     *,
+    n_calm: int = N_CALM,
     progress: Progress = no_progress,
 ) -> Trial:
     """Fresh windows of a seed, in equal shares of each class, two of each recording, and source-free ones.
@@ -150,7 +143,9 @@ def make_trial(
     labels
         Labels of the network, ambient last.
     name
-        The network that names the windows; None: the true label is asked for.
+        Who names the windows; None: the true label is asked for.
+    n_calm
+        Source-free windows.
 
     Raises
     ------
@@ -172,7 +167,7 @@ def make_trial(
     assert n_recordings <= FRESH_STRIDE
     clips = fresh_clips(scenario, seed, n_recordings, SECONDS, spec.fs_model, scenario.labels)
     test = scene_of(clips, spec, labels, progress=progress)
-    calm = source_free(scenario, spec, labels, progress=progress)
+    calm = source_free(scenario, spec, labels, n_calm, progress=progress)
     lines = {label: scenario.canonical_lines(label) for label in scenario.labels}
-    asked = test.windows.y if name is None else name(test.features)
+    asked = test.windows.y if name is None else name(test)
     return trial_of(test, calm, lines, asked)

@@ -27,7 +27,13 @@ GROWTH = 1.5
 
 @dataclass(frozen=True, slots=True)
 class RobustPca:
-    """The low-rank part of the level over background."""
+    """The low-rank part of the level over background.
+
+    Raises
+    ------
+    ImportError
+        If threadpoolctl, which comes with scikit-learn, is not installed (when maps are asked for).
+    """
 
     @property
     def name(self) -> str:
@@ -36,10 +42,13 @@ class RobustPca:
 
     def maps(self, scene: Scene, cls: I64) -> F32:
         """Level over background, dB."""
+        from threadpoolctl import threadpool_limits
+
         lo = scene.spec.row_lo
         out = np.zeros(scene.spectrum_db.shape, np.float32)
-        for i, level in enumerate((scene.spectrum_db - scene.background_db)[:, lo:]):
-            out[i, lo:] = low_rank(level.astype(np.float64))
+        with threadpool_limits(1, "blas"):  # thousands of small matrices: threads would only wait for each other
+            for i, level in enumerate((scene.spectrum_db - scene.background_db)[:, lo:]):
+                out[i, lo:] = low_rank(level.astype(np.float64))
         return out
 
 

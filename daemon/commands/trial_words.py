@@ -66,12 +66,12 @@ def opened(args: argparse.Namespace, progress: Progress) -> Iterator[tuple[Bundl
     from calibration.experiments.trial import make_trial
     from calibration.scenarios import scenario_named
     from models.engines import open_engine
-    from models.explainer import GRAPHS, Explainer
+    from models.explainer import Explainer, graphs_of
 
     bundle = Bundle.load(args.bundle or Bundle.shipped())
-    engine, _ = open_engine(bundle, args.engine, max_batch=MAX_BATCH, n_threads=1, graphs=GRAPHS)
+    engine, _ = open_engine(bundle, args.engine, max_batch=MAX_BATCH, n_threads=1, graphs=graphs_of(bundle))
     try:
-        explainer = Explainer(bundle, engine)
+        explainer = Explainer(bundle, engine, "full")
         name = None if args.asked == "true" else namer(explainer)
         trial = make_trial(
             scenario_named(args.scenario), args.fresh_seed, args.windows, bundle.spec, bundle.labels, name,
