@@ -48,7 +48,7 @@ def thinned(cells: F32) -> F32:
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class SiteEstimate:
     """What was found of the channels that could be estimated."""
 

@@ -133,6 +133,7 @@ def _say_info(body: Body) -> str:
     return (
         f"tonald {body['version']}, bundle {body['bundle']}, labels {', '.join(body['labels'])}, "
         f"engine {engine['name']} {engine['precision']} on {engine['device']}"
+        + (f", site calibration: {body['site']['words']}" if body.get("site") else "")
     )
 
 

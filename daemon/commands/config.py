@@ -10,6 +10,7 @@ from daemon.config import Config, reference
 from daemon.contact_gate import effective_rule
 from daemon.endpoints import Endpoint
 from daemon.pipeline import with_hop
+from daemon.site_state import choose_site
 from models.bundle import Bundle
 
 __all__ = ["add_arguments", "run"]
@@ -35,9 +36,11 @@ def run(args: argparse.Namespace) -> int:
     print(f"  source     {source.kind}: {what[source.kind]}")
     print(f"  bundle     {config.bundle or 'the shipped one (simulated ocean)'}")
     print(f"  windows    one every {config.window.hop_s:g} s and channel")
-    print(f"  threshold  removes {float(config.extract.nominal):.0%} of source-free cells, as calibrated in the bundle")
+    print(f"  threshold  removes {float(config.extract.nominal):.0%} of source-free cells, as calibrated")
     bundle = Bundle.load(Path(config.bundle) if config.bundle else Bundle.shipped())
     with_hop(bundle.spec, config.window.hop_s)
+    every = f"; estimated anew every {config.site.refresh_hours:g} h heard" if config.site.refresh_hours else ""
+    print(f"  site       {choose_site(config, bundle).words()}{every}")
     contacts, gates, alarms = effective_rule(config, bundle).words()
     print(f"  contacts   {contacts}")
     print(f"  gates      {gates}")
