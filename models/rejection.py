@@ -73,12 +73,7 @@ class Rejection:
     """``(n_labels,)``: above it a window of that name is unknown."""
 
     def __post_init__(self) -> None:
-        n, n_parts, d = len(self.labels), len(PARTS), self.mean.shape[-1]
-        n_freq = self.log_odds.shape[-1]
-        shapes = {
-            "log_odds": (n, n_freq), "offset": (n,), "mean": (n, d), "precision": (d, d), "centre": (n, n_parts),
-            "scale": (n, n_parts), "weight": (n_parts,), "limit": (n,),
-        }  # fmt: skip
+        shapes = self.shapes(len(self.labels), self.log_odds.shape[-1], self.mean.shape[-1])
         for name, shape in shapes.items():
             a = np.array(getattr(self, name), np.float64)
             if a.shape != shape:
@@ -89,6 +84,16 @@ class Rejection:
             object.__setattr__(self, name, a)
         if self.scale.min(initial=1.0) <= 0.0 or self.weight.min() < 0.0:
             raise ValueError("scale must be positive and weight not negative")
+
+    @staticmethod
+    def shapes(n_labels: int, n_freq: int, n_embedding: int) -> dict[str, tuple[int, ...]]:
+        """Shape of each array of `to_arrays`; all are float64."""
+        n_parts = len(PARTS)
+        return {
+            "log_odds": (n_labels, n_freq), "offset": (n_labels,), "mean": (n_labels, n_embedding),
+            "precision": (n_embedding, n_embedding), "centre": (n_labels, n_parts), "scale": (n_labels, n_parts),
+            "weight": (n_parts,), "limit": (n_labels,),
+        }  # fmt: skip
 
     def parts(self, logits: Real, embedding: Real, evidence: Real) -> F64:
         """The three parts ``(n, 3)`` before they are centred; for the arguments see `score`."""

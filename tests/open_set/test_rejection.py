@@ -207,6 +207,12 @@ def test_arrays_come_back_the_same_through_json() -> None:
     assert np.array_equal(again.limit, r.limit)
 
 
+def test_shapes_are_those_of_the_arrays() -> None:
+    arrays = rejection().to_arrays()
+    assert {k: v.shape for k, v in arrays.items()} == Rejection.shapes(len(LABELS), SPEC.n_freq, 4)
+    assert {v.dtype for v in arrays.values()} == {np.dtype(np.float64)}
+
+
 @pytest.mark.parametrize("change", [{"extra": [1.0]}, {"limit": [1.0]}, {"mean": [["x"]]}, {"limit": None}])
 def test_stored_arrays_that_do_not_fit_are_a_bundle_error(change: dict[str, Any]) -> None:
     arrays: dict[str, Any] = {k: v.tolist() for k, v in rejection().to_arrays().items()} | change
