@@ -1,11 +1,13 @@
 """How often contacts start on source-free sea, by the gate that their windows have to pass: measured, and asked for.
 
 A curve holds, for rising gates, how many contacts started in so many hours. Between two gates the rate is interpolated
-on a logarithmic scale. Gates at which fewer than ``MIN_COUNT`` contacts started measure nothing by themselves: beyond
-the last gate ``g0`` that does, the rate is *extrapolated* along ``rate(g0) exp(-b (g - g0))``. With ``S`` the count as
-a function of the gate, ``1 / b`` is the mean excess ``integral of S over g0..g_end / (S(g0) - S(g_end))``: the maximum
-likelihood estimate for exponential excesses that are not followed beyond the last gate (peaks over threshold). Where
-nothing decays, the rate is bounded by the rule of three, ``3 / hours`` with nothing seen.
+on a logarithmic scale. Gates at which fewer than ``MIN_COUNT`` contacts started, or in fewer than ``MIN_RECORDINGS``
+recordings (a sea that resembles a ship starts contacts again and again), measure nothing by themselves: beyond the last
+gate ``g0`` that does, the rate is *extrapolated* along ``rate(g0) exp(-b (g - g0))``. With ``S`` the count as a
+function of the gate, ``1 / b`` is the mean excess ``integral of S over g0..g_end / (S(g0) - S(g_end))``: the maximum
+likelihood estimate for exponential excesses that are not followed beyond the last gate (peaks over threshold). Where no
+gate measures anything, ``g0`` is the last one before the curve falls, and all is extrapolated. Where no contact started
+at all, the rate is taken for its bound by the rule of three, ``3 / hours``.
 
 Rates need not fall as the gate rises (a contact that never ends starts only once), so each is raised to the highest at
 any higher gate. Intervals are exact Poisson intervals (Garwood, Biometrika 28, 1936): contacts of one recording are not
@@ -35,7 +37,9 @@ FILE_NAME = "false_alarms.json"
 """Within a bundle."""
 SCHEMA = "tonald/false-alarms/1"
 MIN_COUNT = 10
-"""Contacts from which a gate counts as measured: a relative standard error of 32 %."""
+"""Contacts from which a gate counts as measured: a relative standard error of 32 % if they are independent."""
+MIN_RECORDINGS = 5
+"""Recordings that these must come from."""
 HOURS_PER_DAY = 24.0
 
 
@@ -82,12 +86,18 @@ class FalseAlarmCurve:
     gates: tuple[float, ...]
     counts: tuple[int, ...]
     """Contacts that started, one count per gate."""
+    recordings: tuple[int, ...]
+    """Recordings in which at least one started, one count per gate."""
 
     def __post_init__(self) -> None:
         if len(self.gates) < 2 or len(self.gates) != len(self.counts):
             raise ValueError(f"{len(self.gates)} gates and {len(self.counts)} counts: as many of each, two at least")
         if not all(a < b for a, b in zip(self.gates, self.gates[1:], strict=False)) or not _finite(self.gates):
             raise ValueError("gates do not rise")
+        if len(self.recordings) != len(self.counts) or not all(
+            0 <= r <= c for r, c in zip(self.recordings, self.counts, strict=True)
+        ):
+            raise ValueError("recordings are not as many as gates, or more of them than contacts")
         if min(self.counts) < 0 or not (math.isfinite(self.hours) and self.hours > 0.0):
             raise ValueError(f"a count is negative or hours={self.hours} is not positive")
 
@@ -104,14 +114,19 @@ class FalseAlarmCurve:
     def gate_for(self, per_hour: float) -> GateChoice:
         """The lowest gate of which no more than ``per_hour`` contact starts are expected.
 
+        Where none was ever heard the lowest gate of all is taken, and its bound is what is expected, above ``per_hour``
+        as it may be: to raise the gate would change nothing that is known.
+
         Raises
         ------
         ValueError
-            If ``per_hour`` is not positive, or lies where neither measurement nor fit reaches.
+            If ``per_hour`` is not positive, or the curve does not fall and is too high throughout.
         """
         if not (math.isfinite(per_hour) and per_hour > 0.0):
             raise ValueError(f"{per_hour=} is not positive")
         gates, rates, n = np.array(self.gates), self._falling(), self._n_measured()
+        if rates[0] == 0.0:
+            return GateChoice(self.gates[0], 3.0 / self.hours, True)
         if rates[0] <= per_hour:
             return GateChoice(self.gates[0], float(rates[0]), n == 0)
         if n and rates[n - 1] <= per_hour:
@@ -120,10 +135,8 @@ class FalseAlarmCurve:
             return GateChoice(float(gates[i - 1] + t * (gates[i] - gates[i - 1])), per_hour, False)
         fit = self._tail()
         if fit is not None:
-            gate, decay = fit
-            return GateChoice(gate + math.log(rates[n - 1] / per_hour) / decay, per_hour, True)
-        if per_hour * self.hours >= 3.0 and self.counts[-1] == 0:
-            return GateChoice(self.gates[int(np.flatnonzero(rates == 0.0)[0])], per_hour, True)
+            gate, rate, decay = fit
+            return GateChoice(gate + math.log(rate / per_hour) / decay, per_hour, True)
         raise ValueError(
             f"{HOURS_PER_DAY * per_hour:g} contact starts per day are rarer than {self.hours:g} h can tell of"
         )
@@ -135,16 +148,22 @@ class FalseAlarmCurve:
 
     def _n_measured(self) -> int:
         """How many gates, from the lowest, count as measured."""
-        return int(np.count_nonzero(self._falling() * self.hours >= MIN_COUNT))
+        seas = np.maximum.accumulate(np.array(self.recordings)[::-1])[::-1]
+        enough = (self._falling() * self.hours >= MIN_COUNT - 1e-6) & (seas >= MIN_RECORDINGS)
+        return int(np.count_nonzero(enough))
 
-    def _tail(self) -> tuple[float, float] | None:
-        """Last gate measured, and the decay per unit of gate beyond it; None where nothing decays."""
-        n, rates = self._n_measured(), self._falling()
-        if n == 0 or rates[n - 1] == rates[-1]:
+    def _tail(self) -> tuple[float, float, float] | None:
+        """Gate ``g0``, the rate there and its decay per unit of gate beyond; None where nothing decays.
+
+        ``g0`` is the last gate measured; where none is, the last one before the curve begins to fall.
+        """
+        rates = self._falling()
+        k = self._n_measured() - 1 if self._n_measured() else int(np.flatnonzero(rates == rates[0])[-1])
+        if rates[k] == rates[-1]:
             return None
-        beyond, gates = rates[n - 1 :], np.array(self.gates[n - 1 :])
+        beyond, gates = rates[k:], np.array(self.gates[k:])
         area = float((0.5 * (beyond[1:] + beyond[:-1]) * np.diff(gates)).sum())
-        return self.gates[n - 1], float(rates[n - 1] - rates[-1]) / area
+        return self.gates[k], float(rates[k]), float(rates[k] - rates[-1]) / area
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -232,12 +251,13 @@ class FalseAlarms:
 
 
 def _curve(body: Mapping[str, Any]) -> FalseAlarmCurve:
-    gates, counts = body["gates"], body["counts"]
-    if not all(isinstance(c, int) and not isinstance(c, bool) for c in counts):
+    gates, counts, recordings = body["gates"], body["counts"], body["recordings"]
+    if not all(isinstance(c, int) and not isinstance(c, bool) for c in (*counts, *recordings)):
         raise ValueError("a count is no whole number")
     return FalseAlarmCurve(
-        kind=str(body["kind"]), hours=_number(body, "hours"), gates=tuple(map(float, gates)), counts=tuple(counts)
-    )
+        kind=str(body["kind"]), hours=_number(body, "hours"), gates=tuple(map(float, gates)), counts=tuple(counts),
+        recordings=tuple(recordings),
+    )  # fmt: skip
 
 
 def _number(body: Mapping[str, Any], key: str) -> float:

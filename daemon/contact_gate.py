@@ -138,7 +138,7 @@ def rule_of(config: Config, alarms: FalseAlarms, asked: float | None) -> Effecti
     try:
         free = [_open(alarms, kind) for kind in ("class", "unknown")]
         classes = free[0] if free[0].per_hour <= per_hour / 2 else alarms.curve("class").gate_for(per_hour / 2)
-        rest = per_hour - classes.per_hour
+        rest = max(per_hour - classes.per_hour, per_hour / 2)  # of classes no more may be known than a bound
         unknown = free[1] if free[1].per_hour <= rest else alarms.curve("unknown").gate_for(rest)
         if classes.gate > MAX_LOG_ODDS:
             raise ValueError(f"no probability is as near to 1 as {per_hour / 2:g} false starts of classes per hour ask")

@@ -90,7 +90,8 @@ def measure_curves(
     listener: Listener, clips: Sequence[Clip], *, progress: Progress = no_progress
 ) -> tuple[FalseAlarmCurve, ...]:
     """Contact starts at every gate, of classes together and of ``unknown``."""
-    counts = {"class": np.zeros(len(CLASS_GATES), np.int64), "unknown": np.zeros(len(UNKNOWN_GATES), np.int64)}
+    n_gates = {"class": len(CLASS_GATES), "unknown": len(UNKNOWN_GATES)}
+    counts = {kind: np.zeros((len(clips), n), np.int64) for kind, n in n_gates.items()}
     hours = 0.0
     for n_done, clip in enumerate(clips):
         progress("recordings without a source", n_done, len(clips))
@@ -105,11 +106,17 @@ def measure_curves(
             # beyond its last gate a kind is not counted: what it starts there is not asked for
             gates = CLASS_GATES[min(i, len(CLASS_GATES) - 1)], UNKNOWN_GATES[min(i, len(UNKNOWN_GATES) - 1)]
             for start in listener.starts(heard, gates):
-                if i < len(counts[_kind(start.label)]):
-                    counts[_kind(start.label)][i] += 1
+                if i < n_gates[_kind(start.label)]:
+                    counts[_kind(start.label)][n_done, i] += 1
     progress("recordings without a source", len(clips), len(clips))
     return tuple(
-        FalseAlarmCurve(kind=kind, hours=hours, gates=gates, counts=tuple(int(c) for c in counts[kind]))
+        FalseAlarmCurve(
+            kind=kind,
+            hours=hours,
+            gates=gates,
+            counts=tuple(counts[kind].sum(axis=0).tolist()),
+            recordings=tuple((counts[kind] > 0).sum(axis=0).tolist()),
+        )
         for kind, gates in (("class", CLASS_GATES), ("unknown", UNKNOWN_GATES))
     )
 

@@ -163,13 +163,13 @@ def _tell(result: Mapping[str, Any]) -> None:
     print(f"bundle {result['bundle']}; curve: {curve['data']}")
     for c in curve["curves"]:
         unit = "log-odds" if c["kind"] == "class" else "lines"
-        print(f"\ngate of {c['kind']:<8} ({unit:>8})   starts   per hour   95 % interval")
+        print(f"\ngate of {c['kind']:<8} ({unit:>8})   starts   in recordings   per hour   95 % interval")
         last = None
-        for gate, n, rate, (lo, hi) in zip(
-            c["gates"], c["counts"], c["per_hour"], c["interval_95_per_hour"], strict=True
+        for gate, n, seas, rate, (lo, hi) in zip(
+            c["gates"], c["counts"], c["recordings"], c["per_hour"], c["interval_95_per_hour"], strict=True
         ):
             if n != last:
-                print(f"{gate:>28.2f}{n:>9}{rate:>11.3f}   {lo:.3f}..{hi:.3f}")
+                print(f"{gate:>28.2f}{n:>9}{seas:>16}{rate:>11.3f}   {lo:.3f}..{hi:.3f}")
             last = n
     for row in result["settings"]:
         _tell_setting(row)

@@ -21,7 +21,7 @@ GATES = tuple(0.5 * k for k in range(41))
 def exponential(n0: int = 4000, decay: float = 0.5, hours: float = 100.0, kind: str = "class") -> FalseAlarmCurve:
     """What ``n0`` contacts with exponential excesses give in expectation."""
     counts = tuple(round(n0 * math.exp(-decay * g)) for g in GATES)
-    return FalseAlarmCurve(kind=kind, hours=hours, gates=GATES, counts=counts)
+    return FalseAlarmCurve(kind=kind, hours=hours, gates=GATES, counts=counts, recordings=counts)
 
 
 def alarms(**changes: object) -> FalseAlarms:
@@ -65,12 +65,16 @@ def test_rarer_than_measured_is_extrapolated_along_the_tail_and_says_so() -> Non
 def test_tail_that_is_cut_off_at_the_last_gate_is_not_taken_for_short() -> None:
     whole, cut = exponential(), exponential()
     n = sum(c >= MIN_COUNT for c in whole.counts) + 2
-    cut = FalseAlarmCurve(kind="class", hours=100.0, gates=GATES[:n], counts=whole.counts[:n])
+    cut = FalseAlarmCurve(
+        kind="class", hours=100.0, gates=GATES[:n], counts=whole.counts[:n], recordings=whole.counts[:n]
+    )
     assert cut.gate_for(1e-3).gate == pytest.approx(whole.gate_for(1e-3).gate, rel=0.15)
 
 
 CURVES = st.tuples(st.lists(st.integers(0, 300), min_size=2, max_size=30), st.floats(0.5, 100.0)).map(
-    lambda v: FalseAlarmCurve(kind="class", hours=v[1], gates=GATES[: len(v[0])], counts=tuple(v[0]))
+    lambda v: FalseAlarmCurve(
+        kind="class", hours=v[1], gates=GATES[: len(v[0])], counts=tuple(v[0]), recordings=tuple(v[0])
+    )
 )
 
 
@@ -85,7 +89,7 @@ def test_gate_never_lets_more_through_than_asked_and_rarer_needs_a_higher_one(
             choice = curve.gate_for(per_hour)
         except ValueError:
             return  # too rare for this curve: the other tests say when
-        assert choice.per_hour <= per_hour * (1 + 1e-9)
+        assert choice.per_hour <= per_hour * (1 + 1e-9) or not any(curve.counts)
         for gate, count in zip(curve.gates, curve.counts, strict=True):
             if gate >= choice.gate and not choice.extrapolated:
                 assert count / curve.hours <= per_hour * (1 + 1e-9)
@@ -95,25 +99,25 @@ def test_gate_never_lets_more_through_than_asked_and_rarer_needs_a_higher_one(
 
 def test_rate_that_rises_with_the_gate_is_not_mistaken_for_a_low_one() -> None:
     """A contact that never ends starts once; at a higher gate it flickers."""
-    curve = FalseAlarmCurve(kind="unknown", hours=10.0, gates=(0.0, 1.0, 2.0, 3.0), counts=(20, 60, 40, 12))
+    curve = FalseAlarmCurve(
+        kind="unknown", hours=10.0, gates=(0.0, 1.0, 2.0, 3.0), counts=(20, 60, 40, 12), recordings=(9, 9, 9, 9)
+    )
     assert curve.gate_for(2.5).gate > 2.0
 
 
-def test_nothing_heard_is_bounded_by_the_rule_of_three() -> None:
-    curve = FalseAlarmCurve(kind="class", hours=30.0, gates=(0.0, 1.0), counts=(4, 0))
+def test_few_contacts_are_extrapolated_and_a_curve_that_never_falls_tells_nothing() -> None:
+    curve = FalseAlarmCurve(kind="class", hours=30.0, gates=(0.0, 1.0), counts=(4, 0), recordings=(4, 0))
     assert curve.gate_for(0.1).extrapolated
-    assert curve.gate_for(0.11).gate == 1.0
     with pytest.raises(ValueError, match=r"rarer than 30 h can tell of"):
-        dataclasses.replace(curve, counts=(4, 4)).gate_for(0.05)
+        dataclasses.replace(curve, counts=(4, 4), recordings=(4, 4)).gate_for(0.05)
 
 
 def test_decay_of_a_drawn_sample_is_met_within_its_error() -> None:
     """Excesses drawn from an exponential law: relative error of the decay 1 / sqrt(n), here 10 % of 100 in the tail."""
     rng = random.Random(7)
     ends = [rng.expovariate(0.8) for _ in range(5000)]
-    curve = FalseAlarmCurve(
-        kind="class", hours=100.0, gates=GATES, counts=tuple(sum(e >= g for e in ends) for g in GATES)
-    )
+    counts = tuple(sum(e >= g for e in ends) for g in GATES)
+    curve = FalseAlarmCurve(kind="class", hours=100.0, gates=GATES, counts=counts, recordings=counts)
     choice = curve.gate_for(1e-3)
     assert choice.gate == pytest.approx(math.log(50.0 / 1e-3) / 0.8, rel=0.3)
 
@@ -140,6 +144,8 @@ def test_file_comes_back_the_same_and_holds_intervals_for_people(tmp_path: Path)
         lambda b: b["curves"][0]["gates"].pop(),
         lambda b: b["curves"][0]["counts"].__setitem__(0, -1),
         lambda b: b["curves"][0]["counts"].__setitem__(0, 1.5),
+        lambda b: b["curves"][0]["recordings"].__setitem__(0, 10**6),
+        lambda b: b["curves"][0].pop("recordings"),
         lambda b: b["curves"][0]["gates"].__setitem__(0, "x"),
         lambda b: b["curves"][0].update(gates=None),
         lambda b: b.update(n_start="3"),
@@ -163,3 +169,19 @@ def test_any_text_is_refused_in_one_way(text: str) -> None:
 def test_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         FalseAlarms.read(tmp_path / "no.json")
+
+
+def test_many_contacts_of_few_seas_measure_nothing() -> None:
+    """Forty starts in two recordings: that sea resembles a ship; what others do is extrapolated."""
+    whole = exponential()
+    few = dataclasses.replace(whole, recordings=tuple(min(c, 2) for c in whole.counts))
+    assert not whole.gate_for(1.0).extrapolated
+    assert few.gate_for(1.0).extrapolated
+    assert few.gate_for(1e-3).gate == pytest.approx(whole.gate_for(1e-3).gate, rel=0.15)
+
+
+def test_nothing_ever_heard_is_bounded_by_the_rule_of_three() -> None:
+    silent = FalseAlarmCurve(kind="class", hours=30.0, gates=(0.0, 1.0), counts=(0, 0), recordings=(0, 0))
+    for per_hour in (1.0, 0.01):
+        choice = silent.gate_for(per_hour)
+        assert (choice.gate, choice.per_hour, choice.extrapolated) == (0.0, 0.1, True)

@@ -27,7 +27,7 @@ GATES = tuple(0.25 * k for k in range(41))
 
 def curve(kind: str, per_hour: float, decay: float = 1.0, hours: float = 200.0) -> FalseAlarmCurve:
     counts = tuple(round(hours * per_hour * math.exp(-decay * g)) for g in GATES)
-    return FalseAlarmCurve(kind=kind, hours=hours, gates=GATES, counts=counts)
+    return FalseAlarmCurve(kind=kind, hours=hours, gates=GATES, counts=counts, recordings=counts)
 
 
 def alarms(class_per_hour: float = 4.0, unknown_per_hour: float = 6.0, **changes: Any) -> FalseAlarms:
@@ -201,3 +201,13 @@ def test_curve_of_another_bundle_is_not_put_in(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="was measured with bundle f"):
         put_into_bundle(Bundle.load(Bundle.shipped()), alarms(bundle="f" * 16), tmp_path / "made")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_classes_that_never_started_a_contact_leave_half_to_unknown(tmp_path: Path) -> None:
+    silent = alarms(curves=(curve("class", 0.0, hours=20.0), curve("unknown", 6.0)))
+    rule = effective_rule(config(false_alarms_per_day=2.4), a_bundle(tmp_path, silent))
+    assert rule.classes.per_hour == pytest.approx(0.15)
+    assert rule.unknown.per_hour == pytest.approx(0.05)
+    assert rule.extrapolated
+    assert "(asked for: at most 2.4)" in rule.words()[2]
+    assert rule.expected_per_day == pytest.approx(4.8)

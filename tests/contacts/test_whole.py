@@ -177,7 +177,7 @@ def test_curve_counts_recordings_by_their_peak() -> None:
     for k, kind in enumerate(("class", "unknown")):
         c = by_kind[kind]
         expected = [sum(np.float32(t[k]) >= g for t in tops) for g in c.gates]
-        assert list(c.counts) == expected
+        assert list(c.counts) == list(c.recordings) == expected
 
 
 def test_proof_reports_rate_interval_and_verdict() -> None:
