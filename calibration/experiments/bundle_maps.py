@@ -13,7 +13,7 @@ from calibration.experiments.trial import Namer
 from models.bundle import Bundle
 from models.explainer import Explainer
 
-__all__ = ["OVERLAYS", "BundleMap", "namer"]
+__all__ = ["OVERLAYS", "BundleMap", "Cams", "namer"]
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -53,17 +53,32 @@ def namer(explainer: Explainer) -> Namer:
     return name
 
 
+class Cams:
+    """Score-CAM of a bundle's network, computed once for each scene and labels asked for: overlays share it."""
+
+    def __init__(self, bundle: Bundle, explainer: Explainer) -> None:
+        self.class_masks = bundle.class_masks
+        self._explainer = explainer
+        self._known: dict[tuple[int, bytes], tuple[Scene, F32]] = {}
+
+    def __call__(self, scene: Scene, cls: I64) -> F32:
+        """Maps ``(n, n_freq, n_time)`` in 0..1 for the labels ``cls`` ``(n,)``."""
+        key = id(scene), cls.tobytes()
+        if key not in self._known:
+            cam, _ = self._explainer.explain_all(scene.features, cls)
+            self._known[key] = scene, cam  # the scene too: another one must not get its id
+        return self._known[key][1]
+
+
 @dataclass(frozen=True, slots=True)
 class BundleMap:
-    """Score-CAM of a bundle's network for the class asked for, overlaid with the class mask: the network alone."""
+    """Score-CAM for the class asked for, overlaid with the class mask: what the network alone can say."""
 
     name: str
-    bundle: Bundle
-    explainer: Explainer
+    cams: Cams
     overlay: str = "average"
     """Of `OVERLAYS`."""
 
     def maps(self, scene: Scene, cls: I64) -> F32:
         """Maps in 0..1."""
-        cam, _ = self.explainer.explain_all(scene.features, cls)
-        return OVERLAYS[self.overlay](cam, self.bundle.class_masks[cls])
+        return OVERLAYS[self.overlay](self.cams(scene, cls), self.cams.class_masks[cls])

@@ -38,16 +38,23 @@ def run_rows(
     *,
     levels: Sequence[float],
     cuts: Sequence[float] = (),
+    failures: tuple[type[Exception], ...] = FAILURES,
     progress: Progress = no_progress,
 ) -> dict[str, dict[str, Any]]:
-    """Judge all; key to ``name`` and `tables.figures`, or to ``name`` and ``error``."""
+    """Judge all; key to ``name`` and `tables.figures`, or to ``name`` and ``error``.
+
+    Parameters
+    ----------
+    failures
+        What becomes an ``error`` of its row; everything else ends the run.
+    """
     rows: dict[str, dict[str, Any]] = {}
     for n, entry in enumerate(entries):
         progress("methods", n, len(entries))
         try:
             method = entry.make()
             judgement = judge(method, trial, gated=entry.gated, levels=levels, cuts=cuts)
-        except FAILURES as e:
+        except failures as e:
             rows[entry.key] = {"name": entry.key, "error": _reason(e)}
         else:
             rows[entry.key] = {"name": method.name, "class_gated": entry.gated, **figures(judgement)}
@@ -76,17 +83,27 @@ def table(rows: Mapping[str, Mapping[str, Any]], point: str) -> str:
         "method", "tone AUC", "OT@RN26", "OT@RN86", "OT@RN95", "OT@RN99", "noise removed", "tones overwritten",
         "regions", "line Pd", "line F1", "foreign removed", "ms",
     ]  # fmt: skip
+    other = any(_at(row, point).get("other_removed") is not None for row in rows.values())
+    if other:
+        head.insert(-1, "other ship removed")
     out: list[list[str]] = []
     for row in rows.values():
         if "error" in row:
             out.append([f"{row['name']}: FAILED: {row['error']}"])
             continue
-        free, at = row.get("threshold_free"), row.get(point) or row.get("mask")
+        free, at = row.get("threshold_free"), _at(row, point)
         ms = row["ms_per_window"]
         out.append([
             str(row["name"]), cell(free, "tone_auc", 3), *(cell(free, f"ot_at_rn_{q}") for q in (26, 86, 95, 99)),
             cell(at, "removed_noise"), cell(at, "overwritten_tones"), cell(at, "intersecting_regions", 2),
             cell(at, "line_pd"), cell(at, "line_f1"), cell(at, "foreign_removed"),
+            *([cell(at, "other_removed")] if other else []),
             "-" if ms is None else f"{ms:.1f}",
         ])  # fmt: skip
     return aligned(head, out)
+
+
+def _at(row: Mapping[str, Any], point: str) -> Mapping[str, Any]:
+    """Figures of a row at an operating point; masks given as such have one of their own."""
+    at: Mapping[str, Any] = row.get(point) or row.get("mask") or {}
+    return at

@@ -7,12 +7,12 @@ come from other recordings and from counting by eye: what can be compared is the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from calibration.dataset import Progress, no_progress
 from calibration.evaluate import FIXED_CUTS
-from calibration.experiments.bundle_maps import OVERLAYS, BundleMap
+from calibration.experiments.bundle_maps import OVERLAYS, BundleMap, Cams
 from calibration.experiments.judge import LEVELS, point_of
 from calibration.experiments.peer_rows import tracks_entry
 from calibration.experiments.peers import Entry, reference_rows, run_rows, table
@@ -50,20 +50,20 @@ def run(
     -------
     dict
         ``signature`` and ``vessel`` (figures at each operating point), ``paper`` (its rows made again, each with
-        ``published``) and ``reference`` (the masks of one who knows).
+        ``published``), ``overlays`` (the maps behind those rows, judged like ours) and ``reference`` (the masks of one
+        who knows).
     """
-    overlays = [Entry(name, _overlay(name, bundle, explainer), gated=True) for name in OVERLAYS]
+    cams = Cams(bundle, explainer)
+    overlays = [Entry(name, _overlay(name, cams), gated=True) for name in OVERLAYS]
     paper = run_rows(overlays, trial, levels=LEVELS, cuts=FIXED_CUTS, progress=progress)
-    signature = Entry(
-        "signature", lambda: BundleMap("signature: image CAM + class mask", bundle, explainer), gated=True
-    )
+    signature = Entry("signature", lambda: BundleMap("signature: image CAM + class mask", cams), gated=True)
     vessel = tracks_entry("vessel", scenario, bundle.spec, progress=progress)
-    ours = run_rows([signature, vessel], trial, levels=LEVELS, progress=progress)
-    return {**ours, "paper": _paper_rows(paper), "reference": reference_rows(trial)}
+    ours = run_rows([signature, vessel], trial, levels=LEVELS, failures=(), progress=progress)
+    return {**ours, "paper": _paper_rows(paper), "overlays": paper, "reference": reference_rows(trial)}
 
 
-def _overlay(name: str, bundle: Bundle, explainer: Explainer) -> Any:  # noqa: ANN401
-    return lambda: BundleMap(f"overlay {name}", bundle, explainer, name)
+def _overlay(name: str, cams: Cams) -> Callable[[], BundleMap]:
+    return lambda: BundleMap(f"overlay {name}", cams, name)
 
 
 def _paper_rows(methods: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -100,7 +100,7 @@ def text(result: Mapping[str, Any]) -> str:
             row["name"], cell(row, "removed_noise"), f"{said['removed_noise']:.0f}", cell(row, "overwritten_tones"),
             f"{said['overwritten_tones']:.0f}", _regions(row), said["intersecting_regions"], cell(row, "line_f1"),
         ])  # fmt: skip
-    own = {**result["reference"], **{k: result[k] for k in ("signature", "vessel") if k in result}}
+    own = {**result["reference"], **{k: result[k] for k in ("signature", "vessel")}, **result["overlays"]}
     parts = [aligned(head, rows)]
     for level in LEVELS:
         parts.append(f"\nthresholds without truth, nominal {100 * level:.0f} % of noise removed")

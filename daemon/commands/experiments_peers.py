@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
         If the words do not fit together or the bundle cannot be used.
     """
     check(args)
-    from calibration.experiments.bundle_maps import BundleMap
+    from calibration.experiments.bundle_maps import BundleMap, Cams
     from calibration.experiments.judge import LEVELS
     from calibration.experiments.peer_rows import peer_entries
     from calibration.experiments.peers import Entry, reference_rows, run_rows, table
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     start = time.monotonic()
     with shown() as progress, opened(args, progress) as (bundle, explainer, trial):
         peers = peer_entries(scenario_named(args.scenario), bundle.spec, progress=progress)
-        ours = Entry("bundle", lambda: BundleMap("bundle: image CAM + class mask", bundle, explainer), gated=True)
+        ours = Entry("bundle", lambda: BundleMap("bundle: image CAM + class mask", Cams(bundle, explainer)), gated=True)
         rows = reference_rows(trial) | run_rows([ours, *peers], trial, levels=LEVELS, progress=progress)
     facts = about(trial, args.scenario, args.fresh_seed) | {"bundle": bundle.id, "asked": args.asked}
     if args.json is not None:

@@ -62,8 +62,8 @@ def opened(args: argparse.Namespace, progress: Progress) -> Iterator[tuple[Bundl
     TonaldError
         If the bundle cannot be used, or seed, windows and scenario do not fit.
     """
+    from calibration.experiments import trial as trials
     from calibration.experiments.bundle_maps import namer
-    from calibration.experiments.trial import make_trial
     from calibration.scenarios import scenario_named
     from models.engines import open_engine
     from models.explainer import Explainer, graphs_of
@@ -73,9 +73,9 @@ def opened(args: argparse.Namespace, progress: Progress) -> Iterator[tuple[Bundl
     try:
         explainer = Explainer(bundle, engine, "full")
         name = None if args.asked == "true" else namer(explainer)
-        trial = make_trial(
+        trial = trials.make_trial(
             scenario_named(args.scenario), args.fresh_seed, args.windows, bundle.spec, bundle.labels, name,
-            progress=progress,
+            n_calm=trials.N_CALM, progress=progress,
         )  # fmt: skip
         yield bundle, explainer, trial
     finally:
