@@ -18,9 +18,14 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 
-from calibration.thresholds import NOMINAL_LEVELS
+from calibration.site_channel import (
+    ChannelCalibration,
+    SiteThreshold,
+    channel_of_map,
+    channel_to_dict,
+    check_channel,
+)
 from models.bundle import Bundle
 from models.errors import BundleError, InputError
 from models.strict_json import StrictMap
@@ -34,52 +39,6 @@ KIND = "tonald site calibration"
 MAX_BYTES = 8 << 20
 _BLANK = "0" * 64
 AGAIN = "make it again with 'tonald calibrate --site FOLDER'"
-
-Detected = Literal["left out", "kept"]
-
-
-@dataclass(frozen=True, slots=True)
-class SiteThreshold:
-    """One threshold, and what it removes of source-free cells it was not set on."""
-
-    value: float
-    """On the score map: a cell above it is kept."""
-    removed: float
-    """Share 0..1 of source-free cells removed, mean over recordings, each by the threshold of all others."""
-    low: float
-    high: float
-    """95 % interval of ``removed``, over recordings."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelCalibration:
-    """Thresholds of one channel, and what they come from."""
-
-    n_windows: int
-    n_recordings: int
-    """Files, or streams of a running daemon."""
-    n_segments: int
-    """Independent pieces that the interval counts: recordings, long ones cut."""
-    seconds: float
-    """Time under the windows."""
-    n_detected: int
-    """Windows in which a class of the bundle was detected."""
-    detected: Detected
-    """What became of them."""
-    labels: Mapping[str, Mapping[str, SiteThreshold]]
-    """``{label: {nominal level: threshold}}``."""
-    vessel: Mapping[str, SiteThreshold] = field(default_factory=dict)
-    """``{nominal level: threshold}`` on the vessel map; empty where the bundle has none."""
-
-    def scores(self, nominal: str) -> dict[str, float]:
-        """Threshold of each label at a nominal level."""
-        return {label: levels[nominal].value for label, levels in self.labels.items()}
-
-    @property
-    def share_detected(self) -> float:
-        """Share of all windows heard in which a class was detected."""
-        n_all = self.n_windows + (self.n_detected if self.detected == "left out" else 0)
-        return self.n_detected / n_all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +102,7 @@ class SiteCalibration:
         """
         try:
             return _parse(raw)
-        except BundleError as e:
+        except (BundleError, ValueError, OverflowError) as e:
             raise InputError(f"{e}: {AGAIN}") from e
 
     @classmethod
@@ -211,30 +170,17 @@ def _render(site: SiteCalibration) -> bytes:
         "created": site.created,
         "bundle": site.bundle,
         "data": site.data,
-        "channels": {name: _channel_to_dict(c) for name, c in sorted(site.channels.items())},
+        "channels": {name: channel_to_dict(c) for name, c in sorted(site.channels.items())},
     }
     _check(site)
     text = (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
     return text.replace(_BLANK.encode(), hashlib.sha256(text).hexdigest().encode(), 1)
 
 
-def _channel_to_dict(c: ChannelCalibration) -> dict[str, Any]:
-    return {
-        "n_windows": c.n_windows, "n_recordings": c.n_recordings, "n_segments": c.n_segments, "seconds": c.seconds,
-        "n_detected": c.n_detected, "detected": c.detected,
-        "labels": {label: _levels_to_dict(by) for label, by in c.labels.items()},
-        "vessel": _levels_to_dict(c.vessel),
-    }  # fmt: skip
-
-
-def _levels_to_dict(by: Mapping[str, SiteThreshold]) -> dict[str, dict[str, float]]:
-    return {q: {"value": t.value, "removed": t.removed, "low": t.low, "high": t.high} for q, t in by.items()}
-
-
 def _parse(raw: bytes) -> SiteCalibration:
     try:
         data = json.loads(raw.decode())
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as e:
+    except (ValueError, RecursionError) as e:  # no UTF-8, no JSON, a number of thousands of digits
         raise BundleError(f"is damaged, it is no JSON: {e}") from e
     top = StrictMap(data, "content")
     digest, kind, schema = top.of("digest", str), top.of("kind", str), top.of("schema_version", int)
@@ -247,47 +193,16 @@ def _parse(raw: bytes) -> SiteCalibration:
         raise BundleError("does not match its own digest, it was changed or damaged")
     site = SiteCalibration(
         version=top.of("version", int), created=top.of("created", str), bundle=top.of("bundle", str),
-        data=top.of("data", str), channels={name: _channel(m) for name, m in top.map("channels").maps()}, raw=raw,
+        data=top.of("data", str), channels={name: channel_of_map(m) for name, m in top.map("channels").maps()}, raw=raw,
     )  # fmt: skip
     top.done()
     _check(site)
     return site
 
 
-def _channel(m: StrictMap) -> ChannelCalibration:
-    detected = m.of("detected", str)
-    if detected not in ("left out", "kept"):
-        raise BundleError(f"{m.where}: detected is {detected!r}, expected 'left out' or 'kept'")
-    out = ChannelCalibration(
-        n_windows=m.of("n_windows", int), n_recordings=m.of("n_recordings", int), n_segments=m.of("n_segments", int),
-        seconds=m.number("seconds"), n_detected=m.of("n_detected", int),
-        detected="left out" if detected == "left out" else "kept",
-        labels={label: {q: _threshold(t) for q, t in by.maps()} for label, by in m.map("labels").maps()},
-        vessel={q: _threshold(t) for q, t in m.map("vessel").maps()},
-    )  # fmt: skip
-    m.done()
-    return out
-
-
-def _threshold(m: StrictMap) -> SiteThreshold:
-    out = SiteThreshold(m.number("value"), m.number("removed"), m.number("low"), m.number("high"))
-    m.done()
-    return out
-
-
 def _check(site: SiteCalibration) -> None:
-    """What single values cannot tell."""
     if not site.channels:
         raise BundleError("holds no channel")
+    " ".join((site.data, site.created, site.bundle, *site.channels)).encode()  # what no record could carry is refused
     for name, c in site.channels.items():
-        if c.n_windows < 1 or c.n_segments < 1 or c.n_recordings < 1 or c.n_detected < 0 or not c.seconds > 0.0:
-            raise BundleError(f"channel {name}: counts {c.n_windows}, {c.n_recordings}, {c.n_segments} are impossible")
-        maps = dict(c.labels) | ({"vessel map": c.vessel} if c.vessel else {})
-        for label, levels in maps.items():
-            if set(levels) != set(NOMINAL_LEVELS):
-                raise BundleError(f"channel {name} {label}: has levels {sorted(levels)}, expected {NOMINAL_LEVELS}")
-            values = [levels[q].value for q in NOMINAL_LEVELS]
-            if values != sorted(values) or values[0] < 0.0:
-                raise BundleError(f"channel {name} {label}: thresholds {values} do not rise with their level")
-            if any(not 0.0 <= t.low <= t.removed <= t.high <= 1.0 for t in levels.values()):
-                raise BundleError(f"channel {name} {label}: a share removed lies outside its interval or 0..1")
+        check_channel(name, c)

@@ -6,7 +6,7 @@ before. From each map every `THIN`-th order statistic is kept, the upper of its 
 removing more, by at most ``THIN`` cells of a window. Memory is bounded and nothing is drawn at random: the same sound
 gives the same thresholds. Time is counted in samples; there is no clock here.
 
-Windows in which a class is detected, or which are unknown, are never taken: see `calibration.site_windows` for what
+Windows in which a class is detected, or which are unknown, are never taken: see `calibration.site_scores` for what
 that costs. So is nothing of a channel on which a vessel is always heard; its thresholds stay those it had.
 """
 
@@ -23,7 +23,8 @@ import numpy.typing as npt
 
 from calibration.site import ChannelCalibration
 from calibration.site_estimate import MIN_SEGMENTS, MIN_WINDOWS, segment_of, site_thresholds
-from calibration.site_windows import VESSEL, empty_scores, score_maps, vessel_maps, window_s
+from calibration.site_scores import VESSEL, empty_scores, score_maps, vessel_maps
+from calibration.site_windows import window_s
 from daemon.frames import Analysed, Record, StreamEnd, StreamStart
 from models.bundle import Bundle
 from models.explainer import Explainer

@@ -7,7 +7,7 @@ calibrations scatter, and how often the interval that a calibration states about
 *Sites.* At places with other noise than the bundle was calibrated in, the bundle's thresholds and those of the site,
 both on further recordings of the site.
 
-*Leaving out.* Windows in which a class is detected are left out by default (`calibration.site_windows`): what
+*Leaving out.* Windows in which a class is detected are left out by default (`calibration.site_scores`): what
 thresholds set so remove of *all* source-free windows.
 """
 
@@ -26,7 +26,7 @@ from calibration.experiments.scene import FRESH_STRIDE, fresh_clips
 from calibration.recordings import Catalogue
 from calibration.scenarios import Scenario
 from calibration.site_estimate import rank_of, removed_by_others, site_thresholds
-from calibration.site_windows import score_maps
+from calibration.site_scores import score_maps
 from calibration.thresholds import NOMINAL_LEVELS
 from models.bundle import Bundle
 from models.errors import UsageError

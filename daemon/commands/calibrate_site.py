@@ -12,7 +12,7 @@ from typing import Any
 
 from calibration.recordings import Refused
 from calibration.site import ChannelCalibration, SiteCalibration
-from calibration.site_windows import MAX_DETECTED, ChannelScores
+from calibration.site_scores import MAX_DETECTED, ChannelScores
 from daemon.commands.progress import shown
 from daemon.site_state import in_state, next_version, save_site
 from models.bundle import Bundle
@@ -104,7 +104,8 @@ def _named(words: Sequence[str]) -> dict[str, str]:
 def _measured(
     args: argparse.Namespace, bundle: Bundle, named: Mapping[str, str]
 ) -> tuple[dict[str, ChannelScores], list[Refused]]:
-    from calibration.site_windows import measure, windows_of_folder
+    from calibration.site_scores import measure
+    from calibration.site_windows import windows_of_folder
     from models.engines import open_engine
     from models.explainer import Explainer, graphs_of
 

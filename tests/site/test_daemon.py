@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from calibration.site import ChannelCalibration, SiteCalibration, SiteThreshold
-from calibration.site_windows import measure, windows_of_folder
+from calibration.site_scores import measure
+from calibration.site_windows import windows_of_folder
 from calibration.thresholds import NOMINAL_LEVELS
 from daemon.config import Config, PublishConfig, SiteConfig, SourceConfig, WindowConfig
 from daemon.extract import Limits

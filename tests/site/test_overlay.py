@@ -103,6 +103,12 @@ def _resigned(raw: bytes, old: bytes, new: bytes) -> bytes:
         (b'"n_windows": 48', b'"n_windows": 0', "are impossible"),
         (b'"0.86"', b'"0.87"', "has levels"),
         (b'"removed": 0.86', b'"removed": 0.5', "lies outside its interval"),
+        (b'"seconds": 403.2', b'"seconds": 1' + 400 * b"0", "too large"),
+        (b'"seconds": 403.2', b'"seconds": 1' + 9000 * b"0", "is no JSON"),
+        (b'"seconds": 403.2', b'"seconds": 1e999', "expected a finite number"),
+        (b'"seconds": 403.2', b'"seconds": NaN', "expected a finite number"),
+        (b'"data": "a folder', b'"data": "\\ud800 a folder', "surrogates not allowed"),
+        (b'"kind"', b'"kind": ' + 100000 * b"[", "is no JSON"),
     ],
 )
 def test_wrong_content_is_refused_though_its_digest_is_right(

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from calibration.site import ChannelCalibration, SiteCalibration
-from calibration.site_windows import measure, vessel_maps, windows_of_folder
+from calibration.site_scores import measure, vessel_maps
+from calibration.site_windows import windows_of_folder
 from calibration.thresholds import NOMINAL_LEVELS, conformal_quantile
 from daemon.extract import Limits
 from daemon.frames import AudioBlock, Record, Signature, StreamEnd, StreamStart

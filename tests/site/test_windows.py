@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from calibration.site import ChannelCalibration
-from calibration.site_windows import channel_of, measure, score_maps, window_s, windows_of_folder
+from calibration.site_scores import measure, score_maps
+from calibration.site_windows import channel_of, window_s, windows_of_folder
 from calibration.thresholds import NOMINAL_LEVELS, conformal_quantile
 from models.bundle import Bundle
 from models.errors import InputError, UsageError
