@@ -43,9 +43,10 @@ system:  ## Debian packages for sound cards and for the capture tests (as root)
 notices: $(DEV_STAMP)  ## write THIRD_PARTY_NOTICES.md from what is installed
 	$(BIN)/python docs/third_party_notices.py > THIRD_PARTY_NOTICES.md
 
-bundle: $(DEV_STAMP)  ## train and calibrate the shipped bundle anew (about 10 minutes)
+bundle: $(DEV_STAMP)  ## train and calibrate the shipped bundle anew (about 30 minutes)
 	$(TONALD) train --scenario standard --out build/simulated
 	$(TONALD) calibrate build/simulated --out models/bundles/simulated --force
+	$(TONALD) experiments falsealarms --only-curve --into models/bundles/simulated --force
 
 clean:  ## remove what these commands made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
