@@ -99,7 +99,8 @@ class ChannelScores:
         if n_segments < MIN_SEGMENTS:
             raise InputError(
                 f"{self.n_windows} windows from {n_segments} independent pieces (recordings, long ones cut every 2 "
-                f"min), at least {MIN_SEGMENTS} are needed: give recordings of other times"
+                f"min, files named alike up to _partN taken as one), at least {MIN_SEGMENTS} are needed: "
+                f"give recordings of other times"
             )
         found = {label: site_thresholds(np.concatenate(s), self.segments) for label, s in self.scores.items()}
         return ChannelCalibration(

@@ -111,7 +111,10 @@ def _read_all(
     refused: list[Refused],
     progress: Progress,
 ) -> Iterator[SiteWindows]:
+    before_s: dict[str, float] = {}  # parts of one recording follow one another
     for n_done, r in enumerate(catalogue.recordings):
+        start_s = before_s.setdefault(r.group, 0.0)
+        before_s[r.group] += r.n_samples / r.fs
         progress("recordings", n_done, len(catalogue.recordings))
         channels = [channel_of(r.path, catalogue.folder, c, named) for c in range(r.n_channels)]
         if len(set(channels)) < len(channels) and any(channels):
@@ -127,14 +130,14 @@ def _read_all(
             refused.append(Refused(r.path, str(e)))
             continue
         windows = [w for w in windows_of(bundle.spec, r.fs, x) if w.grid_index % every == 0]
-        yield from _by_channel(r, channels, windows)
+        yield from _by_channel(r, channels, windows, start_s)
     progress("recordings", len(catalogue.recordings), len(catalogue.recordings))
 
 
 def _by_channel(
-    r: Recording, channels: Sequence[str | None], windows: Sequence[FeatureWindow]
+    r: Recording, channels: Sequence[str | None], windows: Sequence[FeatureWindow], start_s: float
 ) -> Iterator[SiteWindows]:
-    segments = tuple(segment_of(r.group, w.first_sample / r.fs) for w in windows)
+    segments = tuple(segment_of(r.group, start_s + w.first_sample / r.fs) for w in windows)
     for c, name in enumerate(channels):
         if name is not None and windows:
             yield SiteWindows(

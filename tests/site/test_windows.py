@@ -149,3 +149,14 @@ def test_folder_that_is_absent_or_empty_is_refused(bundle: Bundle, tmp_path: Pat
         windows_of_folder(bundle, tmp_path, named={"aft": "x*"})
     with pytest.raises(UsageError, match=r"--hop 0\.1"):
         windows_of_folder(bundle, tmp_path, hop_s=0.1)
+
+
+def test_parts_of_one_recording_follow_one_another(bundle: Bundle, explainer: Explainer, tmp_path: Path) -> None:
+    for i in range(6):
+        write(tmp_path / f"day_part{i}.wav", noise(60.0, i))
+    windows, _ = windows_of_folder(bundle, tmp_path, hop_s=10.0)
+    c = measure(bundle, explainer, windows)["ch0"]
+    assert c.recordings == {"day"}
+    assert len(set(c.segments)) == 3  # 360 s, cut every 120 s
+    with pytest.raises(InputError, match="from 3 independent pieces"):
+        c.calibrated("left out")
