@@ -20,7 +20,8 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,17 @@ F32 = npt.NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
 CONFIG = "config"
 BATCH = 16
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The network is too small to share out; and sums come out the same however many processors there are."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def first_lag(spec: FeatureSpec) -> int:
@@ -138,11 +150,12 @@ class Noise2Self:
         n_batches = math.ceil(len(x) / BATCH)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, c.learning_rate, total_steps=c.n_epochs * n_batches)
         out._network.train()
-        for epoch in range(c.n_epochs):
-            shuffled = torch.randperm(len(x), generator=order)
-            for b, index in enumerate(torch.split(shuffled, BATCH)):
-                progress("self-supervised denoiser", epoch * n_batches + b, c.n_epochs * n_batches)
-                batch = x[index]
+        with _one_thread():
+            for step in range(c.n_epochs * n_batches):
+                if step % n_batches == 0:
+                    batches = torch.split(torch.randperm(len(x), generator=order), BATCH)
+                progress("self-supervised denoiser", step, c.n_epochs * n_batches)
+                batch = x[batches[step % n_batches]]
                 loss = nn.functional.mse_loss(out._network(batch), batch)
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -157,8 +170,10 @@ class Noise2Self:
         self._check(windows)
         self._network.eval()
         out = np.empty(windows.shape, np.float32)
-        for i in range(0, len(windows), BATCH):
-            out[i : i + BATCH] = self._network(torch.from_numpy(np.array(windows[i : i + BATCH], np.float32))).numpy()
+        with _one_thread():
+            for i in range(0, len(windows), BATCH):
+                x = torch.from_numpy(np.array(windows[i : i + BATCH], np.float32))
+                out[i : i + BATCH] = self._network(x).numpy()
         return out
 
     def _check(self, windows: F32) -> None:

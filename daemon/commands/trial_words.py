@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_trial_words", "check", "opened"]
 
-MAX_BATCH = 16
+MAX_BATCH = 8
 
 
 def add_trial_words(parser: argparse.ArgumentParser, scenarios: tuple[str, ...]) -> None:
