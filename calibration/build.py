@@ -3,16 +3,19 @@
 ::
 
     recipe -> sets -> train_network -> RUN_DIR (checkpoint, data.json)
-                   -> calibrate_sets: embeddings -> representatives -> class masks -> thresholds
-                                      -> graphs, golden data, tolerances -> evaluation, report -> bundle
+                   -> calibrate_sets: embeddings -> representatives -> class masks -> graphs, golden data
+                                      line tracks -> line templates -> slow explanations -> student
+                                      -> thresholds -> evaluation, report -> bundle
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +25,25 @@ import torch
 
 from calibration import thresholds
 from calibration.dataset import AMBIENT, Progress, WindowSet, collect, no_progress, simulated_clips
-from calibration.evaluate import Calibrated, Graphs, evaluate, score_maps
+from calibration.distil import distil, lessons
+from calibration.evaluate import Calibrated, evaluate
+from calibration.listening import least_evidence
 from calibration.masks import class_masks
 from calibration.pictures import choose_examples
 from calibration.precision import half_precision, tolerances
-from calibration.reference import Reference, TorchGraphs, to_training_set
+from calibration.reference import OnnxFiles, Reference, TorchGraphs, student_golden, to_training_set
 from calibration.report import write_report
 from calibration.representatives import Clusters, cluster
 from calibration.scenarios import SCENARIOS
 from calibration.sets import Recipe, Sets, cook, windows_for_test
+from calibration.templates import templates_of
 from models.bundle import Bundle, Representatives, Thresholds, write_bundle
 from models.engines import open_engine
 from models.errors import InputError, UsageError
-from models.explainer import nearest
-from models.export import export_graphs
+from models.explainer import Explainer, nearest
+from models.export import export_graphs, export_student
 from models.features import FeatureSpec
+from models.score_map import vessel_map
 from models.train import REPORT, TrainOptions, TrainReport, spec_of, train
 
 __all__ = ["calibrate_run", "calibrate_sets", "train_network"]
@@ -132,48 +139,70 @@ def calibrate_sets(
     # the graphs keep class masks in half precision: use the same values everywhere
     masks = class_masks(reference.score_cam, sets.train, clusters, progress=progress)
     masks = masks.astype(np.float16).astype(np.float32)
-    graphs = TorchGraphs(reference, masks, k)
-    limits = _thresholds(graphs, sets.calibrate, representatives, progress)
-    known = Calibrated(
-        labels, spec, limits.mix, limits.unknown_distance, limits.min_probability, representatives.embeddings,
-        sets.line_tables_hz,
-    )  # fmt: skip
+    templates = templates_of(sets.train, progress=progress)
+    golden = TorchGraphs(reference, masks, k).golden(_golden_features(spec))
     onnx = export_graphs(reference.network, torch.from_numpy(masks), spec, k)
-    golden = graphs.golden(_golden_features(spec))
-    judged = sets.calibrate if test is None else test
-    results: dict[str, Any] = {
-        "evaluated_on": (
-            f"{len(judged)} calibration windows: thresholds were set on them, so these figures flatter"
-            if test is None
-            else f"{len(judged)} windows of {len(judged.clips)} recordings from seeds apart"
-        ),
-        "evaluation": evaluate(known, graphs, judged, progress=progress),
-        "k": k,
-        "thresholds": {
-            "mix": limits.mix, "nominal": limits.nominal, "unknown_distance": limits.unknown_distance,
-            "min_probability": limits.min_probability,
-        },
-        "n_windows": {"train": sets.train.counts(), "val": sets.val.counts(), "calibrate": sets.calibrate.counts()},
-        "n_representatives": {label: c.n for label, c in clusters.items()},
-        "training": training,
-        "notes": list(sets.notes),
-    }  # fmt: skip
-    progress("half precision", 0, 1)
-    results["f16"] = half_precision(onnx, graphs, known, judged, NOMINAL)
-    progress("half precision", 1, 1)
-    with tempfile.TemporaryDirectory(prefix="tonald-") as folder:
+    write = functools.partial(
+        write_bundle, labels=labels, spec=spec, k=k, class_masks=masks, representatives=representatives,
+        templates=templates,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="tonald-") as scratch:
+        place = Path(scratch)
+
+        def draft(limits: Thresholds, name: str) -> Bundle:
+            """The bundle as far as it is known, for the explainer to be calibrated with."""
+            return write(place / name, graphs=onnx, thresholds=limits, golden=golden,
+                tolerances=tolerances(onnx, golden), training={},
+            )  # fmt: skip
+
+        teacher = Explainer(draft(_open_thresholds(labels), "teacher"), OnnxFiles(_of(onnx, "f32")), "full")
+        progress("student", 0, 1)
+        student = distil(
+            sets.train.features, lessons(teacher, sets.train, progress=progress), len(labels), progress=progress
+        )
+        onnx |= export_student(student, spec)
+        golden |= student_golden(student, golden["explain"])
+        limits = _thresholds(draft(_open_thresholds(labels), "open"), onnx, sets.calibrate, representatives, progress)
+        calibrated_draft = draft(limits, "calibrated")
+        judged = sets.calibrate if test is None else test
+        known_lines = Calibrated(labels, spec, limits, sets.line_tables_hz)
+        live, full = (Explainer(calibrated_draft, OnnxFiles(_of(onnx, "f32")), mode) for mode in ("live", "full"))
+        results: dict[str, Any] = {
+            "evaluated_on": (
+                f"{len(judged)} calibration windows: thresholds were set on them, so these figures flatter"
+                if test is None
+                else f"{len(judged)} windows of {len(judged.clips)} recordings from seeds apart"
+            ),
+            "evaluation": evaluate(known_lines, live, judged, progress=progress),
+            "k": k,
+            "thresholds": {
+                "mix": limits.mix, "nominal": limits.nominal, "unknown_distance": limits.unknown_distance,
+                "min_probability": limits.min_probability, "vessel": limits.vessel, "evidence": limits.evidence,
+            },
+            "templates": templates.to_dict(),
+            "n_windows": {"train": sets.train.counts(), "val": sets.val.counts(), "calibrate": sets.calibrate.counts()},
+            "n_representatives": {label: c.n for label, c in clusters.items()},
+            "training": training,
+            "notes": list(sets.notes),
+        }  # fmt: skip
+        progress("half precision", 0, 1)
+        results["f16"] = half_precision(
+            TorchGraphs(reference, masks, k), OnnxFiles(_of(onnx, "f16"), "f16"), calibrated_draft, known_lines, judged
+        )
+        progress("half precision", 1, 1)
+        report = place / "report"
+        report.mkdir()
         write_report(
-            Path(folder),
+            report,
             results=results,
-            examples=choose_examples(known, graphs, judged, masks, NOMINAL),
+            examples=choose_examples(known_lines, full, judged, masks, NOMINAL),
             spec=spec,
             history={key: [row[key] for row in training["curve"]] for key in training["curve"][0]},
             elbows={label: (c.n_tried, c.inertia, c.n) for label, c in clusters.items()},
             synthetic=recipe.synthetic,
         )
-        bundle = write_bundle(
-            out, labels=labels, spec=spec, k=k, graphs=onnx, class_masks=masks, representatives=representatives,
-            thresholds=limits, golden=golden, tolerances=tolerances(onnx, golden), report_dir=Path(folder), force=force,
+        bundle = write(out, graphs=onnx, thresholds=limits, golden=golden,
+            tolerances=tolerances(onnx, golden), report_dir=report, force=force,
             training={
                 "synthetic": recipe.synthetic, "line_tables_hz": {n: list(t) for n, t in sets.line_tables_hz.items()},
                 "recipe": _for_others(recipe), "fingerprint": training["fingerprint"],
@@ -185,6 +214,19 @@ def calibrate_sets(
         0
     ].close()  # a bundle that misses its own golden data is none
     return bundle, results
+
+
+def _of(files: Mapping[tuple[str, str], bytes], precision: str) -> dict[str, bytes]:
+    return {name: file for (name, p), file in files.items() if p == precision}
+
+
+def _open_thresholds(labels: tuple[str, ...]) -> Thresholds:
+    """Limits that let everything through, for the time before there are any."""
+    classes = [label for label in labels if label != AMBIENT]
+    all_open = dict.fromkeys(thresholds.NOMINAL_LEVELS, 0.0)
+    return Thresholds(
+        dict.fromkeys(classes, all_open), NOMINAL, dict.fromkeys(labels, 1e9), dict.fromkeys(labels, 0.0), all_open, {}
+    )  # fmt: skip
 
 
 def _for_others(recipe: Recipe) -> dict[str, Any]:
@@ -223,31 +265,47 @@ def _representatives(
     return clusters, Representatives(tuple(names), np.array(index, np.int32), np.stack(vectors))
 
 
-def _thresholds(graphs: Graphs, windows: WindowSet, representatives: Representatives, progress: Progress) -> Thresholds:
-    """All thresholds, from windows the network never saw."""
+def _thresholds(
+    draft: Bundle,
+    files: Mapping[tuple[str, str], bytes],
+    windows: WindowSet,
+    representatives: Representatives,
+    progress: Progress,
+) -> Thresholds:
+    """All thresholds, from windows the network never saw, as the explainer of the daemon maps them."""
+    ears = Explainer(draft, OnnxFiles(_of(files, "f32")))
     noise = windows.of_label(AMBIENT)
+    noise_db = noise.spectra_of(np.arange(len(noise)))
     row_lo = windows.spec.row_lo
+    probs, embeddings = ears.classify(windows.features)
+    evidence = least_evidence(draft.templates, windows, probs)
     mix: dict[str, dict[str, float]] = {}
-    for i, label in enumerate(windows.labels):
-        progress("thresholds", i, len(windows.labels))
-        if label != AMBIENT:
-            maps = [b.mix[:, row_lo:].ravel() for b in score_maps(graphs, noise, np.full(len(noise), i))]
-            cells = np.concatenate(maps)
-            mix[label] = {q: thresholds.conformal_quantile(cells, float(q)) for q in thresholds.NOMINAL_LEVELS}
     distances: dict[str, float] = {}
     probabilities: dict[str, float] = {}
     for i, label in enumerate(windows.labels):
-        own = windows.of_label(label)
-        batches = list(score_maps(graphs, own, np.full(len(own), -1)))
-        probs = np.concatenate([b.probs for b in batches])
-        _, distance = nearest(np.concatenate([b.embedding for b in batches]), representatives.embeddings)
+        progress("thresholds", i, len(windows.labels))
+        if label != AMBIENT:
+            cells = ears.explain_all(noise.features, i, noise_db)[1][:, row_lo:].ravel()
+            mix[label] = {q: thresholds.conformal_quantile(cells, float(q)) for q in thresholds.NOMINAL_LEVELS}
+        own = windows.y == i
+        _, distance = nearest(embeddings[own], representatives.embeddings)
         # where the network errs, its distances and probabilities say nothing of the label
-        right = probs.argmax(axis=1) == i
-        chosen = right if right.any() else np.ones(len(own), bool)
+        right = probs[own].argmax(axis=1) == i
+        chosen = right if right.any() else np.ones(int(own.sum()), bool)
         distances[label] = thresholds.unknown_distance(distance[chosen])
-        probabilities[label] = thresholds.least_probability(probs[chosen, i])
+        heard = ears.explain(windows.features[own], windows.spectra_of(np.flatnonzero(own)))
+        certain = [d.probability for v in heard for d in v.detections[:1] if d.label == label]
+        probabilities[label] = thresholds.least_probability(certain or probs[own][chosen][:, i])
+    cells = np.concatenate(
+        [
+            vessel_map(v.tracks, v.own, windows.spec.n_time, row_lo)[row_lo:].ravel()
+            for v in ears.explain(noise.features, noise_db)
+            if v.tracks is not None
+        ]
+    )
+    vessel = {q: thresholds.conformal_quantile(cells, float(q)) for q in thresholds.NOMINAL_LEVELS}
     progress("thresholds", len(windows.labels), len(windows.labels))
-    return Thresholds(mix, NOMINAL, distances, probabilities)
+    return Thresholds(mix, NOMINAL, distances, probabilities, vessel, evidence)
 
 
 def _golden_features(spec: FeatureSpec) -> F32:

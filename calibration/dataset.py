@@ -107,6 +107,8 @@ class WindowSet:
     """``(n,)`` source samples from the clip's start."""
     refused: tuple[Refused, ...] = ()
     """Files that could not be decoded."""
+    spectrum_db: F32 | None = None
+    """``(n, n_freq, n_time)``, dB re full scale squared; None in a set made without audio."""
 
     def __len__(self) -> int:
         return int(self.y.size)
@@ -121,12 +123,26 @@ class WindowSet:
         """Whether each clip of a class has its truth."""
         return all(t is not None for c, t in zip(self.clips, self.truths, strict=True) if c.label != AMBIENT)
 
+    def spectra_of(self, index: npt.ArrayLike) -> F32:
+        """Spectra of the windows of ``index``.
+
+        Raises
+        ------
+        ValueError
+            If the set was made without audio.
+        """
+        if self.spectrum_db is None:
+            raise ValueError("a set of windows made without audio has no spectra")
+        chosen: F32 = self.spectrum_db[np.asarray(index)]
+        return chosen
+
     def take(self, index: npt.ArrayLike) -> WindowSet:
         """The windows of ``index`` (a list of indices or a mask), with all clips."""
         i = np.asarray(index)
         return WindowSet(
             self.spec, self.labels, self.clips, self.truths, self.features[i], self.y[i], self.clip[i],
             self.channel[i], self.first_sample[i], self.refused,
+            None if self.spectrum_db is None else self.spectrum_db[i],
         )  # fmt: skip
 
     def of_label(self, label: str) -> WindowSet:
@@ -184,6 +200,7 @@ def collect(
         raise UsageError(f"label {strange[0]!r} is not one of {', '.join(labels)}")
     number = {label: i for i, label in enumerate(labels)}
     features: list[F32] = []
+    spectra: list[F32] = []
     rows: list[tuple[int, int, int, int]] = []
     used: list[Clip] = []
     truths: list[Truth | None] = []
@@ -197,6 +214,7 @@ def collect(
             continue
         for window in windows_of(spec, clip.fs, x):
             if window.grid_index % every == 0:
+                spectra += list(window.spectrum_db)
                 for channel, f in enumerate(window.features):
                     features.append(f)
                     rows.append((number.get(clip.label, -1), len(used), channel, window.first_sample))
@@ -207,7 +225,17 @@ def collect(
         raise InputError(f"no windows in {len(clips)} recordings: {refused[0].reason if refused else 'none given'}")
     y, index, channel, first = np.array(rows, np.int64).T
     return WindowSet(
-        spec, tuple(labels), tuple(used), tuple(truths), np.stack(features), y, index, channel, first, tuple(refused)
+        spec,
+        tuple(labels),
+        tuple(used),
+        tuple(truths),
+        np.stack(features),
+        y,
+        index,
+        channel,
+        first,
+        tuple(refused),
+        np.stack(spectra),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.dataset import AMBIENT, WindowSet
-from calibration.evaluate import Calibrated, Graphs, score_maps
+from calibration.evaluate import Calibrated, Ears, named_index
 from calibration.metrics import WindowTruth, mask_metrics
 from calibration.report import Example
 from calibration.truth import Truth
@@ -22,7 +22,7 @@ N_LOOKED_AT = 12
 
 
 def choose_examples(
-    bundle: Calibrated, engine: Graphs, windows: WindowSet, class_masks: F32, nominal: str, n_examples: int = 5
+    bundle: Calibrated, ears: Ears, windows: WindowSet, class_masks: F32, nominal: str, n_examples: int = 5
 ) -> list[Example]:
     """Up to ``n_examples`` windows with their maps.
 
@@ -37,12 +37,19 @@ def choose_examples(
             picked += own[np.linspace(0, own.size - 1, min(N_LOOKED_AT, own.size)).astype(int)].tolist()
     looked_at = windows.take(picked)
     scored: list[tuple[float, int, Example]] = []
-    for batch in score_maps(engine, looked_at, looked_at.y):
-        for j, i in enumerate(batch.index):
-            example, overwritten = _example(bundle, looked_at, int(i), batch.cam[j], batch.mix[j], class_masks, nominal)
-            named = bundle.labels[int(batch.probs[j].argmax())]
-            title = f"{example.title}, named {named} ({batch.probs[j].max():.2f})"
-            scored.append((overwritten, int(looked_at.y[i]), dataclasses.replace(example, title=title)))
+    spectra = None if looked_at.spectrum_db is None else looked_at.spectrum_db
+    cams, maps = ears.explain_all(looked_at.features, looked_at.y, spectra)
+    for i, verdict in enumerate(ears.explain(looked_at.features, spectra)):
+        example, overwritten = _example(bundle, looked_at, i, cams[i], maps[i], class_masks, nominal)
+        named = bundle.labels[named_index(verdict, bundle.labels)]
+        certainty = f" ({verdict.detections[0].probability:.2f})" if verdict.detections else ""
+        scored.append(
+            (
+                overwritten,
+                int(looked_at.y[i]),
+                dataclasses.replace(example, title=f"{example.title}, named {named}{certainty}"),
+            )
+        )
     chosen: list[Example] = []
     rest: list[tuple[float, Example]] = []
     for c in sorted({c for _, c, _ in scored}):
@@ -63,7 +70,7 @@ def _example(
     clip, label = windows.clips[windows.clip[i]], windows.labels[windows.y[i]]
     truth = windows.truths[windows.clip[i]]
     known = WindowTruth.of(truth or Truth((label,), ()), windows.spec, clip.fs, int(windows.first_sample[i]), label)
-    mask = mix > bundle.mix_thresholds[label][nominal]
+    mask = mix > bundle.thresholds.mix[label][nominal]
     seconds = windows.first_sample[i] / clip.fs
     figures = mask_metrics(mask, known)
     overwritten = figures["overwritten_tones"]

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from calibration.dataset import AMBIENT, WindowSet
-from calibration.evaluate import Calibrated, Graphs, evaluate, score_maps
-from calibration.reference import OnnxFiles
+from calibration.evaluate import Calibrated, evaluate
+from calibration.reference import OnnxFiles, TorchGraphs
+from models.bundle import Bundle
+from models.explainer import Explainer
 
 __all__ = ["half_precision", "tolerances"]
 
@@ -49,36 +51,40 @@ def tolerances(files: Files, golden: Golden) -> dict[tuple[str, str], dict[str, 
 
 
 def half_precision(
-    files: Files, reference: Graphs, bundle: Calibrated, windows: WindowSet, nominal: str
+    reference: TorchGraphs, half: OnnxFiles, bundle: Bundle, lines: Calibrated, windows: WindowSet
 ) -> dict[str, Any]:
     """Compare the ``f16`` files with the reference on some windows of classes.
 
     Returns
     -------
     dict
-        ``n_windows``, ``same_label`` (per cent), ``mask_iou`` (mean overlap of the masks at ``nominal``),
-        ``cam_max_abs``, and ``signature`` of both precisions at that threshold.
+        ``n_windows``, ``same_label`` (per cent), ``mask_iou`` (mean overlap of the cells above the 95 % quantile of
+        Score-CAM mixed with the class mask), ``cam_max_abs``, and ``signature`` at the nominal threshold as mode
+        ``full`` makes it with the half-precision graphs.
     """
     known = np.flatnonzero((windows.y >= 0) & (windows.y != windows.labels.index(AMBIENT)))
     some = windows.take(known[np.linspace(0, known.size - 1, min(N_WINDOWS, known.size)).astype(int)])
-    half = _of(files, "f16")
     same, overlap, worst = [], [], 0.0
-    for a, b in zip(score_maps(reference, some, some.y), score_maps(half, some, some.y), strict=True):
-        same += (a.probs.argmax(axis=1) == b.probs.argmax(axis=1)).tolist()
-        worst = max(worst, float(np.abs(a.cam - b.cam).max()))
-        for mix_a, mix_b, i in zip(a.mix, b.mix, a.index, strict=True):
-            cut = bundle.mix_thresholds[some.labels[some.y[i]]][nominal]
-            either = np.count_nonzero((mix_a > cut) | (mix_b > cut))
-            overlap.append(np.count_nonzero((mix_a > cut) & (mix_b > cut)) / either if either else 1.0)
-    point = f"conformal_{round(100 * float(nominal))}"
-    signatures = {}
-    for name, graphs in (("f32", reference), ("f16", half)):
-        result = evaluate(bundle, graphs, some)["signature"]
-        signatures[name] = None if result is None else result[point]
+    for i in range(0, len(some), half.max_batch):
+        x, cls = some.features[i : i + half.max_batch], some.y[i : i + half.max_batch].astype(np.int32)
+        out = []
+        for graphs in (reference, half):
+            classified = graphs.run("classify", {"features": x})
+            maps = graphs.run("explain", {"trunk": classified["trunk"], "features": x, "cls": cls})
+            out.append((classified["probs"].argmax(axis=1), maps["cam"], maps["mix"]))
+        (named_a, cam_a, mix_a), (named_b, cam_b, mix_b) = out
+        same += (named_a == named_b).tolist()
+        worst = max(worst, float(np.abs(cam_a - cam_b).max()))
+        for a, b in zip(mix_a, mix_b, strict=True):
+            over_a, over_b = a > np.quantile(a, 0.95), b > np.quantile(b, 0.95)
+            either = np.count_nonzero(over_a | over_b)
+            overlap.append(np.count_nonzero(over_a & over_b) / either if either else 1.0)
+    point = f"conformal_{round(100 * float(bundle.thresholds.nominal))}"
+    result = evaluate(lines, Explainer(bundle, half, "full"), some)["signature"]
     return {
         "n_windows": len(some),
         "same_label": 100.0 * float(np.mean(same)),
         "mask_iou": float(np.mean(overlap)),
         "cam_max_abs": worst,
-        "signature": signatures,
+        "signature": None if result is None else result[point],
     }

@@ -16,9 +16,10 @@ from models.features import FeatureSpec
 from models.graphs import INPUTS, OUTPUTS, build_graphs
 from models.score_cam import score_cam
 from models.spec_cnn import SpecCnn
+from models.student import Student
 from models.train import Dataset, load_network
 
-__all__ = ["OnnxFiles", "Reference", "TorchGraphs", "to_training_set"]
+__all__ = ["OnnxFiles", "Reference", "TorchGraphs", "student_golden", "to_training_set"]
 
 F32 = npt.NDArray[np.float32]
 Arrays = dict[str, npt.NDArray[Any]]
@@ -114,11 +115,23 @@ class TorchGraphs:
         return cam, mix
 
 
-class OnnxFiles:
-    """Graphs as they stand in ONNX files, run by ONNX Runtime: what a lower precision costs is measured with them."""
+@torch.no_grad()
+def student_golden(student: Student, explain: tuple[Arrays, Arrays]) -> dict[str, tuple[Arrays, Arrays]]:
+    """Inputs and reference outputs of the graph ``student``, for the windows and classes of ``explain``'s."""
+    inputs = {"features": explain[0]["features"], "cls": explain[0]["cls"]}
+    maps = student(torch.from_numpy(inputs["features"]), torch.from_numpy(inputs["cls"])).numpy()
+    return {"student": (inputs, {"map": maps})}
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
+
+class OnnxFiles:
+    """Graphs as they stand in ONNX files, run by ONNX Runtime: an `Engine` before there is a bundle to prove it on."""
+
+    name, device, max_batch = "onnxruntime", "CPU", BATCH
+
+    def __init__(self, files: Mapping[str, bytes], precision: str = "f32") -> None:
         import onnxruntime
+
+        self.precision, self.graphs = precision, tuple(files)
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
@@ -126,6 +139,9 @@ class OnnxFiles:
             name: onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
             for name, file in files.items()
         }
+
+    def close(self) -> None:
+        """Nothing to free that is not freed with the object."""
 
     def run(self, graph: str, tensors: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """Run one graph, see `models.graphs`."""

@@ -232,7 +232,8 @@ def _page(results: Mapping[str, Any], pictures: Sequence[tuple[str, str]], synth
     if u["auroc"] is not None:
         parts.append(
             f"<p>Vessels of no known class: {u['rejected_strange']:.1f} % of windows called unknown, "
-            f"{u['ambient_strange']:.1f} % ambient; AUROC of the distance {u['auroc']:.3f}.</p>"
+            f"{u['named_strange']:.1f} % named as a class; AUROC against known vessels {u['auroc']:.3f}, against "
+            f"source-free windows {_text(u['auroc_ambient'])}.</p>"
         )
     if e["signature"] is not None:
         parts.append(_signature_tables(e))
@@ -246,6 +247,10 @@ def _page(results: Mapping[str, Any], pictures: Sequence[tuple[str, str]], synth
         parts.append("<h2>Windows</h2>")
     parts += [f"<p><img src={name} alt='{html.escape(title)}'></p>" for name, title in pictures]
     return "\n".join(parts) + "\n"
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _signature_tables(e: Mapping[str, Any]) -> str:

@@ -58,21 +58,17 @@ class _Found:
     """``(n_recordings,)``, nan where the group is not heard."""
 
 
-def templates_of(
-    windows: WindowSet, spectra_db: npt.NDArray[np.floating], *, progress: Progress = no_progress
-) -> Templates:
+def templates_of(windows: WindowSet, *, progress: Progress = no_progress) -> Templates:
     """Templates of all classes of a training set.
 
     Parameters
     ----------
     windows
-        Labelled windows, ambient among them.
-    spectra_db
-        ``(n, n_freq, n_time)`` their spectra.
+        Labelled windows, ambient among them, with their spectra.
     """
     finder = TrackFinder(windows.spec)
     found: dict[tuple[int, int], list[Tracks]] = {}
-    for i, spectrum in enumerate(spectra_db):
+    for i, spectrum in enumerate(windows.spectra_of(np.arange(len(windows)))):
         if i % 50 == 0:
             progress("line tracks", i, len(windows))
         found.setdefault((int(windows.y[i]), int(windows.clip[i])), []).append(finder.find(spectrum))

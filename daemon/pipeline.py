@@ -32,6 +32,7 @@ from daemon.frames import (
 )  # fmt: skip
 from daemon.grid import Grid, Hole, Slot
 from daemon.sieve import Sieve
+from models.check import CheckedExplainer
 from models.errors import ConfigError, SampleRateError
 from models.explainer import Explainer
 from models.features import FeatureSpec, FeatureWindow, FrontEnd
@@ -58,7 +59,11 @@ class Pipeline:
     """From the events of one source to records; without ``contacts`` none are kept."""
 
     def __init__(
-        self, spec: FeatureSpec, explainer: Explainer, extractor: Extractor, contacts: Contacts | None = None
+        self,
+        spec: FeatureSpec,
+        explainer: Explainer | CheckedExplainer,
+        extractor: Extractor,
+        contacts: Contacts | None = None,
     ) -> None:
         self._spec, self._explainer, self._extractor, self._contacts = spec, explainer, extractor, contacts
         self._stream: _Stream | None = None

@@ -236,6 +236,7 @@ class Recorder:
             "nearest": verdict.nearest or None, "distance": _number(verdict.distance),
             "level_db_re_fs": _number(window.level_db),
             "n_lines": len(record.lines), "unexplained_lines": _number(verdict.unexplained),
+            "agreement": _known(verdict.agreement),
             "n_signatures": record.n_signatures,
         }  # fmt: skip
         return Message(topic_of("window", window.channel), body)
@@ -245,7 +246,7 @@ class Recorder:
             **self._slot(skipped, "window", None, skipped.lost_samples),
             "analysed": False, "reason": skipped.reason, "detections": [], "is_ambient": None, "unknown": None,
             "probabilities": {}, "nearest": None, "distance": None, "level_db_re_fs": None,
-            "n_lines": 0, "unexplained_lines": None, "n_signatures": 0,
+            "n_lines": 0, "unexplained_lines": None, "agreement": None, "n_signatures": 0,
         }  # fmt: skip
         return Message(topic_of("window", skipped.channel), body)
 

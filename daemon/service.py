@@ -46,8 +46,9 @@ from daemon.wire import Identity, Message
 from models.bundle import Bundle
 from models.engines import EngineReport, open_engine
 from models.engines.base import Engine
+from models.check import CheckedExplainer
 from models.errors import ConfigError, InputError, PublishError
-from models.explainer import Explainer, graphs_of
+from models.explainer import GRAPHS, Explainer, graphs_of
 from models.features import FeatureSpec
 
 __all__ = ["Counts", "Service"]
@@ -153,7 +154,7 @@ class Service:
         self.contact_rule = effective_rule(c, self.bundle)
         contacts = Contacts(self.spec, self.contact_rule.rule)
         explainer = Explainer(self.bundle, engine, c.explanation.mode)
-        self._pipeline = Pipeline(self.spec, explainer, self._extractor, contacts)
+        self._pipeline = Pipeline(self.spec, self._checked(explainer, engine, limits), self._extractor, contacts)
         refresh_s = 3600.0 * c.site.refresh_hours
         self._estimator = SiteEstimator(self.bundle, explainer, refresh_s) if refresh_s else None
         identity = dataclasses.replace(Identity.new(c.node, self.bundle.id), calibration_id=self._site.id)
@@ -176,6 +177,12 @@ class Service:
             engine=report.name, precision=report.precision, device=report.device, endpoints=self.publisher.endpoints,
             contacts=self.contact_rule.to_dict(), site=self._site.to_dict(),
         )  # fmt: skip
+
+    def _checked(self, live: Explainer, engine: Engine, limits: Limits) -> Explainer | CheckedExplainer:
+        c = self.config.explanation
+        if c.mode == "full" or c.check_every == 0 or len(graphs_of(self.bundle)) == len(GRAPHS):
+            return live  # nothing stands in for the slow explanation
+        return CheckedExplainer(live, Explainer(self.bundle, engine, "full"), limits.score, c.check_every)
 
     @property
     def alive(self) -> bool:

@@ -224,6 +224,7 @@ FAMILIES: dict[str, dict[str, Field]] = {
         "level_db_re_fs": _num("mean-square level in the band of the front end, dB re full scale squared", null=True),
         "n_lines": _int("tonal lines found, whatever they belong to"),
         "unexplained_lines": _num("coherent lines that no class explains, a sum of probabilities", null=True),
+        "agreement": _num("overlap of live and full explanation, 0..1; null: this window was not checked", null=True),
         "n_signatures": _int("signature/ records of this window"),
     },
     "signature": {

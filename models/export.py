@@ -20,7 +20,7 @@ from models.feature_spec import FeatureSpec
 from models.graphs import INPUTS, OUTPUTS, build_graphs
 from models.spec_cnn import SpecCnn
 
-__all__ = ["BATCH", "OPSET", "export_graphs", "fold_batch_norm", "op_types"]
+__all__ = ["BATCH", "OPSET", "export_graphs", "export_student", "fold_batch_norm", "op_types"]
 
 OPSET = 18
 BATCH = "batch"
@@ -80,6 +80,15 @@ def export_graphs(
             inputs = tuple(examples[i] for i in INPUTS[name])
             files[name, precision] = _export(graph, inputs, INPUTS[name], OUTPUTS[name])
     return files
+
+
+def export_student(
+    student: nn.Module, spec: FeatureSpec, precisions: Sequence[str] = ("f32", "f16")
+) -> dict[tuple[str, str], bytes]:
+    """ONNX files of the student, computed in float32 whatever the precision of the other graphs beside it."""
+    inputs = (torch.rand(2, *spec.shape), torch.zeros(2, dtype=torch.int32))
+    file = _export(student.eval(), inputs, INPUTS["student"], OUTPUTS["student"])
+    return {("student", precision): file for precision in precisions}
 
 
 def _export(graph: nn.Module, inputs: tuple[torch.Tensor, ...], names: Sequence[str], outputs: Sequence[str]) -> bytes:

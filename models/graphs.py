@@ -6,11 +6,13 @@ graph     inputs                          outputs
 classify  features                        logits, probs, embedding, trunk
 explain   trunk, features, cls (int32)    cam, mix
 fused     features                        logits, probs, embedding, cls (int32), cam, mix
+student   features, cls (int32)           map
 ========= =============================== ==========================================================
 
 Shapes: ``features (B, n_planes, n_freq, n_time)``, ``trunk (B, K, n_freq, n_time / 4)``, ``cam`` and ``mix``
 ``(B, n_freq, n_time)``; B is dynamic. The masked second forward pass runs on ``B * k`` windows. Everything is float32
-or int32 at the borders; ``half`` computes the convolutions of the trunk in float16 and all the rest in float32.
+or int32 at the borders; ``half`` computes the convolutions of the trunk in float16 and all the rest in float32. The
+student (`models.student`) is a network of its own: ``map (B, n_freq, n_time)`` for the class asked.
 """
 
 from __future__ import annotations
@@ -24,11 +26,17 @@ from models.spec_cnn import SpecCnn
 
 __all__ = ["INPUTS", "OUTPUTS", "Classify", "Explain", "Fused", "build_graphs"]
 
-INPUTS = {"classify": ("features",), "explain": ("trunk", "features", "cls"), "fused": ("features",)}
+INPUTS = {
+    "classify": ("features",),
+    "explain": ("trunk", "features", "cls"),
+    "fused": ("features",),
+    "student": ("features", "cls"),
+}
 OUTPUTS = {
     "classify": ("logits", "probs", "embedding", "trunk"),
     "explain": ("cam", "mix"),
     "fused": ("logits", "probs", "embedding", "cls", "cam", "mix"),
+    "student": ("map",),
 }
 
 

@@ -52,6 +52,8 @@ class Verdict:
     """Per label with a template, ``(n_tracks,)`` probability that it sounds and the track is its line."""
     unexplained: float
     """Coherent lines (a sum of probabilities) that no class explains."""
+    agreement: float | None = None
+    """Overlap of live and full explanation, 0..1; None where it was not checked."""
 
     @property
     def cam(self) -> F32 | None:

@@ -29,10 +29,8 @@ class Scene:
 
     windows: WindowSet
     """Features, labels, truth."""
-    spectrum_db: F32
-    """``(n, n_freq, n_time)``, dB re full scale squared."""
     background_db: F32
-    """As ``spectrum_db``: split-window background under it."""
+    """``(n, n_freq, n_time)``, dB re full scale squared: split-window background under the spectrum."""
     audio: F32
     """``(n, n_samples)`` at ``fs`` Hz: exactly the samples under the window."""
     fs: int
@@ -47,6 +45,11 @@ class Scene:
         return self.windows.spec
 
     @property
+    def spectrum_db(self) -> F32:
+        """``(n, n_freq, n_time)``, dB re full scale squared."""
+        return self.windows.spectra_of(np.arange(len(self)))
+
+    @property
     def features(self) -> F32:
         """``(n, n_planes, n_freq, n_time)`` in 0..1."""
         return self.windows.features
@@ -54,7 +57,7 @@ class Scene:
     def take(self, index: npt.ArrayLike) -> Scene:
         """The windows of ``index`` (indices or a mask)."""
         i = np.asarray(index)
-        return Scene(self.windows.take(i), self.spectrum_db[i], self.background_db[i], self.audio[i], self.fs)
+        return Scene(self.windows.take(i), self.background_db[i], self.audio[i], self.fs)
 
 
 class Method(Protocol):
@@ -106,15 +109,14 @@ def scene_of(
     if any(c.fs != fs for c in clips):
         raise ValueError(f"clips of several rates: {sorted({c.fs for c in clips})}")
     resampler(spec, fs)  # refuses rates that cannot be used
-    spectrum, background, audio = [], [], []
+    background, audio = [], []
     for clip in windows.clips:
         x, _ = clip.load()
         for w in windows_of(spec, fs, x):
             if w.grid_index % every == 0:
-                spectrum.append(w.spectrum_db[0])
                 background.append(w.background_db[0])
                 audio.append(x[0, w.first_sample : w.first_sample + w.n_samples])
-    return Scene(windows, np.stack(spectrum), np.stack(background), np.stack(audio), fs)
+    return Scene(windows, np.stack(background), np.stack(audio), fs)
 
 
 def ambient_index(labels: Sequence[str]) -> int:

@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from calibration.sets import windows_for_test
     from models.bundle import Bundle
     from models.engines import open_engine
+    from models.explainer import Explainer
 
     if args.k < 1:
         raise UsageError(f"--k {args.k}: at least 1 channel is needed")
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         windows, left_out = windows_for_test(_recipe(args, args.test), bundle.spec, bundle.labels, progress=progress)
         engine, report = open_engine(bundle, args.engine, max_batch=16, n_threads=None, state_dir=None)
         try:
-            evaluation = evaluate(calibrated(bundle), engine, windows, progress=progress)
+            evaluation = evaluate(calibrated(bundle), Explainer(bundle, engine), windows, progress=progress)
         finally:
             engine.close()
     result = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +15,8 @@ from calibration.metrics import WindowTruth
 from calibration.report import Example, write_report
 from calibration.scenarios import SCENARIOS
 from models.features import FeatureSpec
+from models.manifest import Thresholds
+from models.verdict import Detection, Verdict
 
 SPEC = FeatureSpec()
 STANDARD = SCENARIOS["standard"]
@@ -29,19 +30,29 @@ class Oracle:
         self._windows, self._slip = windows, slip or {}
         self._index = {f.tobytes(): i for i, f in enumerate(windows.features)}
 
-    def run(self, graph: str, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        ids = [self._index[f.tobytes()] for f in np.ascontiguousarray(tensors["features"])]
-        if graph == "classify":
-            named = [self._slip.get(int(self._windows.y[i]), int(self._windows.y[i])) for i in ids]
+    def _ids(self, features: np.ndarray) -> list[int]:
+        return [self._index[f.tobytes()] for f in np.ascontiguousarray(features)]
+
+    def explain(self, features: np.ndarray, spectra_db: np.ndarray | None = None) -> list[Verdict]:
+        verdicts = []
+        for i in self._ids(features):
+            named = self._slip.get(int(self._windows.y[i]), int(self._windows.y[i]))
+            found = () if named == 4 else (Detection(LABELS[named], 0.9, self._tone(i, LABELS[named])),)
             probs = np.eye(len(LABELS), dtype=np.float32)[named]
-            return {"probs": probs, "embedding": probs, "trunk": np.zeros((len(ids), 1), np.float32)}
-        maps = np.stack([self._tone(i, LABELS[c]) for i, c in zip(ids, tensors["cls"], strict=True)])
-        return {"cam": maps, "mix": maps}
+            verdicts.append(Verdict(found, not found, False, probs, "a/0", 0.0, None, {}, 0.0))
+        return verdicts
+
+    def explain_all(
+        self, features: np.ndarray, cls: np.ndarray, spectra_db: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        maps = np.stack([self._tone(i, LABELS[c]) for i, c in zip(self._ids(features), cls, strict=True)])
+        return maps, maps
 
     def _tone(self, i: int, label: str) -> np.ndarray:
         w = self._windows
         truth = w.truths[w.clip[i]]
-        assert truth is not None
+        if truth is None:
+            return np.zeros(SPEC.shape[1:], np.float32)
         return WindowTruth.of(truth, SPEC, 2000, int(w.first_sample[i]), label).tone.astype(np.float32)
 
 
@@ -55,10 +66,12 @@ def bundle() -> Calibrated:
     return Calibrated(
         LABELS,
         SPEC,
-        {label: {"0.86": 0.4, "0.95": 0.5, "0.99": 0.6} for label in STANDARD.labels},
-        dict.fromkeys(LABELS, 0.5),
-        dict.fromkeys(LABELS, 0.5),
-        np.eye(len(LABELS), dtype=np.float32),
+        Thresholds(
+            {label: {"0.86": 0.4, "0.95": 0.5, "0.99": 0.6} for label in STANDARD.labels},
+            "0.95",
+            dict.fromkeys(LABELS, 0.5),
+            dict.fromkeys(LABELS, 0.5),
+        ),
         {label: STANDARD.canonical_lines(label).tolist() for label in STANDARD.labels},
     )
 
@@ -111,17 +124,25 @@ def test_evaluate_counts_strangers_apart(bundle: Calibrated) -> None:
     assert list(windows.y).count(-1) == 1
 
     class Far:
-        def run(self, graph: str, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-            n = len(tensors["features"])
-            if graph == "explain":
-                return {"cam": np.zeros((n, 256, 64), "f4"), "mix": np.zeros((n, 256, 64), "f4")}
-            strange = [f.tobytes() == windows.features[-1].tobytes() for f in tensors["features"]]
-            e = np.where(np.array(strange)[:, None], 9.0, np.eye(5, dtype="f4")[1]).astype("f4")
-            return {"probs": np.tile(np.eye(5, dtype="f4")[1], (n, 1)), "embedding": e, "trunk": np.zeros((n, 1), "f4")}
+        def explain(self, features: np.ndarray, spectra_db: np.ndarray | None = None) -> list[Verdict]:
+            out = []
+            for f in features:
+                strange = f.tobytes() == windows.features[-1].tobytes()
+                found = () if strange else (Detection("vessel_1", 1.0, np.zeros(SPEC.shape[1:], "f4")),)
+                probs = np.eye(5, dtype="f4")[1]
+                out.append(Verdict(found, False, strange, probs, "a/0", 9.0 if strange else 0.0, None, {}, 0.0))
+            return out
+
+        def explain_all(
+            self, features: np.ndarray, cls: np.ndarray, spectra_db: np.ndarray | None = None
+        ) -> tuple[np.ndarray, np.ndarray]:
+            maps = np.zeros((len(features), *SPEC.shape[1:]), "f4")
+            return maps, maps
 
     result = evaluate(bundle, Far(), windows)
     assert result["unknown"] == {
-        "rejected_known": 0.0, "rejected_strange": 100.0, "ambient_strange": 0.0, "auroc": 1.0,
+        "rejected_known": 0.0, "rejected_ambient": 0.0, "rejected_strange": 100.0, "named_strange": 0.0,
+        "auroc": 1.0, "auroc_ambient": 1.0,
     }  # fmt: skip
     assert result["accuracy"] == 25.0
 
