@@ -71,6 +71,7 @@ def test_table1_whole_and_the_same_again(
     assert "fresh seed 2" in text
     assert "15+" in text
     assert "overlay add, cut 0.75" in text
+    assert "reverse extraction" in text
 
 
 @pytest.mark.slow
