@@ -26,6 +26,7 @@ from models.errors import InputError, UsageError
 from models.feature_spec import FeatureSpec
 from models.spec_cnn import SpecCnn, SpecCnnConfig
 from models.train_progress import epoch_bar
+from models.wgan_generated import refuse_generated
 
 __all__ = ["Dataset", "TrainOptions", "TrainReport", "load_network", "spec_of", "train"]
 
@@ -83,7 +84,8 @@ def train(
     Raises
     ------
     UsageError
-        If a group stands in both sets, a set is empty or lacks a label, or ``out_dir`` holds another training.
+        If a group stands in both sets, a set is empty or lacks a label, the validation set holds generated windows, or
+        ``out_dir`` holds another training.
     InputError
         If ``out_dir`` cannot be written or its state is damaged, or the validation loss is never a number.
     """
@@ -267,6 +269,7 @@ def _predict(network: SpecCnn, features: npt.NDArray[np.float32], chunk: int = 6
 
 
 def _check_split(train_set: Dataset, val_set: Dataset) -> None:
+    refuse_generated(val_set.groups, "validation")
     if train_set.labels != val_set.labels:
         raise UsageError(f"training labels {train_set.labels} differ from validation labels {val_set.labels}")
     shared = sorted(set(train_set.groups) & set(val_set.groups))

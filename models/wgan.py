@@ -9,14 +9,15 @@ Neither ever pools or interpolates along frequency: a tonal is one or two rows w
 ``paper``
     latent -> dense -> ``(maps, n_freq, n_time / 16)`` -> twice (stretch time by 4, convolution) -> sigmoid.
 ``modern``
-    latent -> dense -> frequency profiles ``u_k(f)`` and courses ``v_k(t)``; the window is the convolution of
-    ``sum_k u_k v_k`` and of noise drawn per cell with a scale per row: a hundred latent numbers cannot hold the 16384
-    independent cells of a noisy sea, and a generator without noise of its own repeats its textures.
+    latent -> dense -> the tones' amplitude per row, which slow courses let fade, in noise drawn per cell with a scale
+    per row: a hundred latent numbers cannot hold the 16384 cells of a noisy sea, and a generator without noise of its
+    own repeats its textures.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -27,6 +28,10 @@ __all__ = ["Critic", "GanConfig", "Generator"]
 
 Kind = Literal["paper", "modern"]
 LEAK = 0.2
+#: Columns between the nodes of a fading course: tones fade over seconds.
+SLOW = 16
+#: Where learning starts: features are ``(10 lg p + 3) / 15`` of power over background ``p`` (floor -3, ceiling 12 dB).
+SCALE_DB, OFFSET_DB = 10.0 / math.log(10.0) / 15.0, 0.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,13 +107,18 @@ class _Stretching(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """``h`` ``(B, n_hidden)``."""
-        a = nn.functional.leaky_relu(self.start(h), LEAK).unflatten(1, self._shape)
+        a = nn.functional.leaky_relu(self.start(h), LEAK).reshape(-1, *self._shape)
         a = nn.functional.leaky_relu(self.first(a.repeat_interleave(4, 3)), LEAK)
         return torch.sigmoid(self.second(a.repeat_interleave(4, 3)))
 
 
 class _Profiles(nn.Module):
-    """Body of the modern kind."""
+    r"""Body of the modern kind: the square of a tone in noise, in dB as the front end writes it.
+
+    ``x = clip(b + c ln(|A + s (n_1 + i n_2)|^2))`` with ``A(f, t) = a(f) (1 + tanh(sum_k u_k(f) v_k(t)) / 2)``, noise
+    scale ``s(f)`` and white noise ``n`` filtered along time (frames overlap); ``c`` and ``b`` begin at the front end's
+    scale, all are learned.
+    """
 
     def __init__(self, c: GanConfig) -> None:
         super().__init__()
@@ -116,21 +126,23 @@ class _Profiles(nn.Module):
         n_wide = 2 * c.n_hidden
         self.wide = nn.Sequential(nn.Linear(c.n_hidden, n_wide), nn.LeakyReLU(LEAK))
         self.rows = nn.Linear(n_wide, (c.n_maps + 2) * c.n_freq)
-        self.courses = nn.Linear(n_wide, c.n_maps * c.n_time)
-        self.mix = nn.Sequential(
-            nn.Conv2d(3, 8, (3, 7), padding=(1, 3)), nn.LeakyReLU(LEAK), nn.Conv2d(8, 1, (1, 3), padding=(0, 1))
-        )
+        self.courses = nn.Linear(n_wide, c.n_maps * (c.n_time // SLOW))
+        self.filter = nn.Parameter(torch.tensor([0.1, 0.4, 0.7, 0.4, 0.1])[None, None, None])
+        self.scale = nn.Parameter(torch.tensor([SCALE_DB, OFFSET_DB]))
 
     def forward(self, h: Tensor) -> Tensor:
         """``h`` ``(B, n_hidden)``."""
         h = self.wide(h)
         rows = self.rows(h).unflatten(1, (self._k + 2, self._n_freq))  # (B, k + 2, n_freq)
-        courses = self.courses(h).unflatten(1, (self._k, self._n_time))  # (B, k, n_time)
-        level = rows[:, 0, :, None].expand(-1, -1, self._n_time)  # (B, n_freq, n_time)
-        coherent = level + torch.einsum("bkf,bkt->bft", rows[:, 2:], courses)
-        noise = torch.randn_like(coherent) * nn.functional.softplus(rows[:, 1, :, None])
-        planes = torch.stack([coherent, noise, level], 1)
-        return _clip(self.mix(planes) + planes[:, :1])
+        nodes = self.courses(h).unflatten(1, (self._k, self._n_time // SLOW))
+        courses = nn.functional.interpolate(nodes, self._n_time, mode="linear")  # (B, k, n_time)
+        fading = 1.0 + 0.5 * torch.tanh(torch.einsum("bkf,bkt->bft", rows[:, 2:], courses))
+        amplitude = rows[:, 0, :, None] * fading
+        white = torch.randn(len(h), 2, self._n_freq, self._n_time + 4)
+        noise = torch.stack([self.filter[0, 0, 0, i] * white[..., i : i + self._n_time] for i in range(5)]).sum(0)
+        spread = nn.functional.softplus(rows[:, 1, :, None] + 0.5)
+        power = (amplitude + spread * noise[:, 0]).square() + (spread * noise[:, 1]).square()
+        return _clip(self.scale[1] + self.scale[0] * torch.log(power + 1e-3))[:, None]
 
 
 def _clip(x: Tensor) -> Tensor:

@@ -81,7 +81,8 @@ class Generated:
 
     def to_judge(self, label: int | None = None) -> F32:
         """Features to look at and to measure the generator by; never to calibrate, explain or test with."""
-        return self._features if label is None else self._features[self._y == label]
+        own: F32 = self._features[slice(None) if label is None else self._y == label]
+        return own
 
 
 def _refusal(what: str) -> UsageError:
