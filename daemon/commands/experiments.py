@@ -12,6 +12,7 @@ EXPERIMENTS = {
     "peers": "the truthless peers on the same windows with the same measures",
     "conformal": "truth-free thresholds, asked for and measured, here and at other places",
     "falsealarms": "contact starts on source-free sea, asked for and measured",
+    "wgan": "whether generated windows help a classifier, and how good they are",
     "unknowns": "which score finds vessels no network was trained on",
 }
 """Each lives in ``daemon/commands/experiments_<name>.py`` and imports its libraries when it runs."""
