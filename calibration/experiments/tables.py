@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from calibration.evaluate import NO_RATIO
 from calibration.experiments.judge import Judgement
 from calibration.experiments.trial import Trial
-from calibration.metrics import Mean
+from calibration.rows import finite, table_row
 from models.errors import InputError
 
-__all__ = ["about", "aligned", "cell", "figures", "headline", "point_figures", "write_json"]
-
-Figures = dict[str, float | None]
-
-
-def point_figures(means: Mapping[str, Mean]) -> Figures:
-    """``key`` and ``key_se`` of each measure, ratios in per cent; what cannot be told is None (JSON knows no nan)."""
-    out: Figures = {}
-    for key, mean in means.items():
-        scale = 1.0 if key in NO_RATIO else 100.0
-        for name, value in ((key, mean.value), (f"{key}_se", mean.se)):
-            out[name] = scale * value if math.isfinite(value) else None
-    return out
+__all__ = ["about", "aligned", "cell", "figures", "headline", "write_json"]
 
 
 def figures(judgement: Judgement) -> dict[str, Any]:
-    """All figures of a method: operating point to `point_figures`, and ``ms_per_window``."""
-    out: dict[str, Any] = {point: point_figures(judgement.means(point)) for point in judgement.points}
-    ms = judgement.ms_per_window
-    return out | {"ms_per_window": ms if math.isfinite(ms) else None}
+    """All figures of a method: operating point to `calibration.rows.table_row`, and ``ms_per_window``."""
+    out: dict[str, Any] = {point: table_row(judgement.means(point)) for point in judgement.points}
+    return out | {"ms_per_window": finite(judgement.ms_per_window)}
 
 
 def about(trial: Trial, scenario: str, seed: int | None) -> dict[str, Any]:
