@@ -19,15 +19,23 @@ EXPERIMENTS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the words of the command."""
+    """Declare the words of the command; those of an experiment are read when it is named."""
     parser.description = "Measure the product and its peers; simulated data unless said otherwise."
-    what = parser.add_subparsers(dest="experiment", required=True, metavar="WHAT")
-    for name, text in EXPERIMENTS.items():
-        module = importlib.import_module(f"daemon.commands.experiments_{name}")
-        module.add_arguments(what.add_parser(name, help=text, description=text[0].upper() + text[1:] + "."))
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    width = max(len(name) for name in EXPERIMENTS)
+    parser.epilog = "experiments:\n" + "\n".join(f"  {name:{width}} {what}" for name, what in EXPERIMENTS.items())
+    parser.add_argument("experiment", choices=EXPERIMENTS, metavar="WHAT", help="one of the experiments below")
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="...", help="its words; --help lists them")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Hand over to the experiment named."""
-    code: int = importlib.import_module(f"daemon.commands.experiments_{args.experiment}").run(args)
+    """Hand over to the experiment named, the only one that is imported."""
+    name: str = args.experiment
+    what = EXPERIMENTS[name]
+    module = importlib.import_module(f"daemon.commands.experiments_{name}")
+    parser = argparse.ArgumentParser(
+        prog=f"tonald experiments {name}", description=what[0].upper() + what[1:] + "."
+    )  # fmt: skip
+    module.add_arguments(parser)
+    code: int = module.run(parser.parse_args(args.words))
     return code
