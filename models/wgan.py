@@ -139,7 +139,9 @@ class _Profiles(nn.Module):
         fading = 1.0 + 0.5 * torch.tanh(torch.einsum("bkf,bkt->bft", rows[:, 2:], courses))
         amplitude = rows[:, 0, :, None] * fading
         white = torch.randn(len(h), 2, self._n_freq, self._n_time + 4)
-        noise = torch.stack([self.filter[0, 0, 0, i] * white[..., i : i + self._n_time] for i in range(5)]).sum(0)
+        noise = self.filter[0, 0, 0, 0] * white[..., : self._n_time]
+        for i in range(1, 5):
+            noise = noise + self.filter[0, 0, 0, i] * white[..., i : i + self._n_time]
         spread = nn.functional.softplus(rows[:, 1, :, None] + 0.5)
         power = (amplitude + spread * noise[:, 0]).square() + (spread * noise[:, 1]).square()
         return _clip(self.scale[1] + self.scale[0] * torch.log(power + 1e-3))[:, None]
