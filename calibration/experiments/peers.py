@@ -14,7 +14,7 @@ from calibration.experiments.scene import Method
 from calibration.experiments.tables import aligned, cell, figures
 from calibration.experiments.trial import Trial
 
-__all__ = ["Entry", "reference_rows", "run_rows", "table"]
+__all__ = ["Entry", "free_table", "mask_table", "reference_rows", "run_rows"]
 
 #: What a method may stumble over without the others being in doubt.
 FAILURES = (ImportError, ValueError, ArithmeticError, RuntimeError, np.linalg.LinAlgError)
@@ -77,30 +77,36 @@ def reference_rows(trial: Trial) -> dict[str, dict[str, Any]]:
     return {key: {"name": name, **figures(judge_masks(name, m, trial))} for key, (name, m) in masks.items()}
 
 
-def table(rows: Mapping[str, Mapping[str, Any]], point: str) -> str:
-    """One line per method: threshold-free measures, then the operating point."""
-    head = [
-        "method", "tone AUC", "OT@RN26", "OT@RN86", "OT@RN95", "OT@RN99", "noise removed", "tones overwritten",
-        "regions", "line Pd", "line F1", "foreign removed", "ms",
-    ]  # fmt: skip
-    other = any(_at(row, point).get("other_removed") is not None for row in rows.values())
-    if other:
-        head.insert(-1, "other ship removed")
+def free_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """One line per method: what does not depend on a threshold, and the time for one window."""
+    head = ["maps, no threshold", "tone AUC", "OT@RN26", "OT@RN86", "OT@RN95", "OT@RN99", "ms"]
+    out: list[list[str]] = []
+    for row in rows.values():
+        free, ms = row.get("threshold_free"), row.get("ms_per_window")
+        if "error" in row:
+            out.append([f"{row['name']}: FAILED: {row['error']}"])
+        elif free is not None:
+            overwritten = (cell(free, f"ot_at_rn_{q}") for q in (26, 86, 95, 99))
+            out.append([row["name"], cell(free, "tone_auc", 3), *overwritten, "-" if ms is None else f"{ms:.1f}"])
+    return aligned(head, out)
+
+
+def mask_table(rows: Mapping[str, Mapping[str, Any]], point: str, title: str) -> str:
+    """One line per method: the masks at one operating point."""
+    columns = {
+        "noise removed": ("removed_noise", 1), "tones overwritten": ("overwritten_tones", 1),
+        "regions": ("intersecting_regions", 2), "line Pd": ("line_pd", 1), "line F1": ("line_f1", 1),
+        "foreign removed": ("foreign_removed", 1), "other ship removed": ("other_removed", 1),
+    }  # fmt: skip
+    if all(_at(row, point).get("other_removed") is None for row in rows.values()):
+        del columns["other ship removed"]  # nobody else sails there
     out: list[list[str]] = []
     for row in rows.values():
         if "error" in row:
             out.append([f"{row['name']}: FAILED: {row['error']}"])
-            continue
-        free, at = row.get("threshold_free"), _at(row, point)
-        ms = row["ms_per_window"]
-        out.append([
-            str(row["name"]), cell(free, "tone_auc", 3), *(cell(free, f"ot_at_rn_{q}") for q in (26, 86, 95, 99)),
-            cell(at, "removed_noise"), cell(at, "overwritten_tones"), cell(at, "intersecting_regions", 2),
-            cell(at, "line_pd"), cell(at, "line_f1"), cell(at, "foreign_removed"),
-            *([cell(at, "other_removed")] if other else []),
-            "-" if ms is None else f"{ms:.1f}",
-        ])  # fmt: skip
-    return aligned(head, out)
+        else:
+            out.append([row["name"], *(cell(_at(row, point), key, n) for key, n in columns.values())])
+    return aligned([title, *columns], out)
 
 
 def _at(row: Mapping[str, Any], point: str) -> Mapping[str, Any]:

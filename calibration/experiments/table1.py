@@ -15,7 +15,7 @@ from calibration.evaluate import FIXED_CUTS
 from calibration.experiments.bundle_maps import OVERLAYS, BundleMap, Cams
 from calibration.experiments.judge import LEVELS, point_of
 from calibration.experiments.peer_rows import tracks_entry
-from calibration.experiments.peers import Entry, reference_rows, run_rows, table
+from calibration.experiments.peers import Entry, free_table, mask_table, reference_rows, run_rows
 from calibration.experiments.tables import aligned, cell
 from calibration.experiments.trial import Trial
 from calibration.scenarios import Scenario
@@ -116,11 +116,12 @@ def text(result: Mapping[str, Any]) -> str:
             f"{said['overwritten_tones']:.0f}", _regions(row), said["intersecting_regions"], cell(row, "line_f1"),
         ])  # fmt: skip
     own = {**result["reference"], **{k: result[k] for k in ("signature", "vessel")}, **result["overlays"]}
-    parts = [aligned(head, rows)]
-    for level in LEVELS:
-        parts.append(f"\nthresholds without truth, nominal {100 * level:.0f} % of noise removed")
-        parts.append(table(own, point_of("conformal", level)))
-    return "\n" + "\n".join(parts)
+    return "\n\n".join(["", aligned(head, rows), free_table(own), *_mask_tables(own)])
+
+
+def _mask_tables(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    titles = {q: f"masks, nominal {100 * q:.0f} %, no truth" for q in LEVELS}
+    return [mask_table(rows, point_of("conformal", q), title) for q, title in titles.items()]
 
 
 def _regions(row: Mapping[str, Any]) -> str:

@@ -28,9 +28,9 @@ def run(args: argparse.Namespace) -> int:
     """
     check(args)
     from calibration.experiments.bundle_maps import BundleMap, Cams
-    from calibration.experiments.judge import LEVELS
+    from calibration.experiments.judge import LEVELS, point_of
     from calibration.experiments.peer_rows import peer_entries
-    from calibration.experiments.peers import Entry, reference_rows, run_rows, table
+    from calibration.experiments.peers import Entry, free_table, mask_table, reference_rows, run_rows
     from calibration.experiments.tables import about, headline, write_json
     from calibration.scenarios import scenario_named
 
@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         write_json(args.json, {**facts, "methods": rows})
     print(headline(facts))
-    for level in LEVELS:
-        print(f"\nmasks at the nominal {100 * level:.0f} % of noise removed; per cent, regions a count")
-        print(table(rows, f"conformal_{round(100 * level)}"))
+    print(f"\n{free_table(rows)}")
+    for q in LEVELS:
+        print(f"\n{mask_table(rows, point_of('conformal', q), f'masks, nominal {100 * q:.0f} %, no truth')}")
     print(f"\n{time.monotonic() - start:.0f} s")
     return 0

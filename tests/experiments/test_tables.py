@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from calibration.experiments.judge import Judgement
-from calibration.experiments.peers import Entry, reference_rows, run_rows, table
+from calibration.experiments.peers import Entry, free_table, mask_table, reference_rows, run_rows
 from calibration.experiments.scene import Scene
 from calibration.experiments.tables import about, aligned, cell, figures, headline, write_json
 from calibration.experiments.trial import Trial, make_trial
@@ -58,10 +58,12 @@ def test_a_row_that_fails_is_in_the_table_with_its_reason(trial: Trial) -> None:
     assert "error" not in rows["a"]
     assert rows["gone"]["error"] == "needs librosa, which is not installed: pip install 'tonald[experiments]'"
     assert rows["b"]["error"] == "ValueError: two lines"
-    text = table({**reference_rows(trial), **rows}, "conformal_95")
-    assert "gone: FAILED: needs librosa" in text
-    assert "b: FAILED: ValueError: two lines" in text
-    assert "TPSW, 1 frame" in text
+    all_rows = {**reference_rows(trial), **rows}
+    for text in (free_table(all_rows), mask_table(all_rows, "conformal_95", "masks")):
+        assert "gone: FAILED: needs librosa" in text
+        assert "b: FAILED: ValueError: two lines" in text
+        assert "TPSW, 1 frame" in text
+    assert "oracle" in mask_table(all_rows, "conformal_95", "masks")
     with pytest.raises(ValueError, match="two"):
         run_rows(entries[2:], trial, levels=(0.95,), failures=())
 
@@ -75,7 +77,7 @@ def test_columns_stand_under_their_heads(trial: Trial) -> None:
     assert lines[2] == "x      1.0          2"
     assert lines[3] == "failed: a whole line about it"
     assert lines[4] == "yy    10.0          3"
-    assert "other ship removed" not in table(reference_rows(trial), "conformal_95")
+    assert "other ship removed" not in mask_table(reference_rows(trial), "conformal_95", "masks")
 
 
 def test_the_headline_says_simulated_and_the_seeds(trial: Trial) -> None:
