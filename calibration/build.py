@@ -27,14 +27,17 @@ from calibration import thresholds
 from calibration.dataset import AMBIENT, Progress, WindowSet, collect, no_progress, simulated_clips
 from calibration.distil import distil, lessons
 from calibration.evaluate import Calibrated, evaluate
+from calibration.examples import Examples
 from calibration.listening import least_evidence
 from calibration.masks import class_masks
+from calibration.open_set import fit
 from calibration.pictures import choose_examples
 from calibration.precision import half_precision, tolerances
 from calibration.reference import OnnxFiles, Reference, TorchGraphs, student_golden, to_training_set
 from calibration.report import write_report
 from calibration.representatives import Clusters, cluster
-from calibration.scenarios import SCENARIOS
+from calibration.samples import held_clips, joined, sample_of
+from calibration.scenarios import SCENARIOS, scenario_named
 from calibration.sets import Recipe, Sets, cook, windows_for_test
 from calibration.templates import templates_of
 from models.bundle import Bundle, Representatives, Thresholds, write_bundle
@@ -43,6 +46,7 @@ from models.errors import InputError, UsageError
 from models.explainer import Explainer, nearest
 from models.export import export_graphs, export_student
 from models.features import FeatureSpec
+from models.rejection import Rejection
 from models.score_map import vessel_map
 from models.train import REPORT, TrainOptions, TrainReport, spec_of, train
 
@@ -142,9 +146,10 @@ def calibrate_sets(
     templates = templates_of(sets.train, progress=progress)
     golden = TorchGraphs(reference, masks, k).golden(_golden_features(spec))
     onnx = export_graphs(reference.network, torch.from_numpy(masks), spec, k)
+    rejection = _rejection(OnnxFiles(_of(onnx, "f32")), recipe, sets, spec, progress)
     write = functools.partial(
         write_bundle, labels=labels, spec=spec, k=k, class_masks=masks, representatives=representatives,
-        templates=templates,
+        templates=templates, rejection=rejection,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="tonald-") as scratch:
         place = Path(scratch)
@@ -183,7 +188,10 @@ def calibrate_sets(
             "n_windows": {"train": sets.train.counts(), "val": sets.val.counts(), "calibrate": sets.calibrate.counts()},
             "n_representatives": {label: c.n for label, c in clusters.items()},
             "training": training,
-            "notes": list(sets.notes),
+            "notes": [
+                *sets.notes,
+                *(() if rejection else ("some label has no held-out recording: unknown is told by distance alone",)),
+            ],
         }  # fmt: skip
         progress("half precision", 0, 1)
         results["f16"] = half_precision(
@@ -201,6 +209,9 @@ def calibrate_sets(
             elbows={label: (c.n_tried, c.inertia, c.n) for label, c in clusters.items()},
             synthetic=recipe.synthetic,
         )
+        names = representatives.names
+        chosen = np.concatenate([np.flatnonzero(sets.train.y == i)[clusters[n].members] for i, n in enumerate(labels)])
+        Examples.of(sets.train.take(chosen), names).write(report)
         bundle = write(out, graphs=onnx, thresholds=limits, golden=golden,
             tolerances=tolerances(onnx, golden), report_dir=report, force=force,
             training={
@@ -214,6 +225,24 @@ def calibrate_sets(
         0
     ].close()  # a bundle that misses its own golden data is none
     return bundle, results
+
+
+def _rejection(
+    classifier: OnnxFiles, recipe: Recipe, sets: Sets, spec: FeatureSpec, progress: Progress
+) -> Rejection | None:
+    """What is like nothing known: rates from the training set, limits from recordings the network never saw.
+
+    None where some label has no such recording; then the distance to the nearest representative decides.
+    """
+    if recipe.scenario is None:
+        held = joined([sample_of(classifier, part) for part in (sets.val, sets.calibrate) if len(part)])
+    else:
+        clips = held_clips(scenario_named(recipe.scenario), recipe.seconds, spec.fs_model, seed=recipe.seed)
+        windows = collect(clips, spec, sets.labels, every=4, what="held windows", progress=progress)
+        held = sample_of(classifier, windows)
+    if len(np.unique(held.y)) < len(sets.labels):
+        return None
+    return fit(sample_of(classifier, sets.train), held, sets.labels, spec)
 
 
 def _of(files: Mapping[tuple[str, str], bytes], precision: str) -> dict[str, bytes]:

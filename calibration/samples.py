@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -77,6 +77,18 @@ class Sample:
         """The windows of ``index`` (indices or a mask)."""
         i = np.asarray(index)
         return Sample(self.y[i], self.groups[i], self.logits[i], self.embedding[i], self.evidence[i])
+
+
+def joined(samples: Sequence[Sample]) -> Sample:
+    """All windows of several samples of different recordings."""
+    groups, first = [], 0
+    for s in samples:
+        groups.append(s.groups + first)
+        first += int(s.groups.max(initial=-1)) + 1
+    return Sample(
+        np.concatenate([s.y for s in samples]), np.concatenate(groups), np.concatenate([s.logits for s in samples]),
+        np.concatenate([s.embedding for s in samples]), np.concatenate([s.evidence for s in samples]),
+    )  # fmt: skip
 
 
 def sample_of(classifier: Classifier, windows: WindowSet) -> Sample:

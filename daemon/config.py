@@ -114,11 +114,14 @@ class ExtractConfig:
         "signature", "what a mask holds: the tonals of the class named, or all coherent tonals of a vessel of any class"
     )
     line_snr_db: float = _key(2.0, "dB; a tonal is reported from this in-bin SNR")
-    n_lines_unknown: int = _key(2, "an ambient window with at least this many tonals is published as 'unknown'")
+    n_lines_unknown: int = _key(
+        0,
+        "an ambient window with at least this many tonals is published as 'unknown'; 0: as calibrated in the bundle",
+    )
 
     def __post_init__(self) -> None:
-        if self.n_lines_unknown < 1:
-            raise ConfigError(f"extract.n_lines_unknown = {self.n_lines_unknown} is not positive")
+        if self.n_lines_unknown < 0:
+            raise ConfigError(f"extract.n_lines_unknown = {self.n_lines_unknown} is negative; 0 turns the rule off")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

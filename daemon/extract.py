@@ -45,7 +45,7 @@ class Limits:
     min_snr_db: float
     """Least in-bin signal to noise ratio of a published line, dB."""
     n_lines_unknown: int
-    """Lines from which an ambient window is published as unknown."""
+    """Lines from which an ambient window is published as unknown; 0: only what the verdict calls unknown."""
 
     @classmethod
     def of(cls, thresholds: Thresholds, nominal: str, min_snr_db: float, n_lines_unknown: int) -> Limits:
@@ -76,7 +76,8 @@ class Extractor:
             self._spec, window.fs, tracks, window.spectrum_db, self._limits.min_snr_db, verdict.own
         )  # fmt: skip
         lines = tuple(t.line for t in traces)
-        strange = (verdict.unknown and bool(traces)) or len(traces) >= self._limits.n_lines_unknown
+        many = 0 < self._limits.n_lines_unknown <= len(traces)
+        strange = (verdict.unknown and bool(traces)) or many
         if not verdict.detections and not strange:
             return [], lines
         if self._mode == "vessel":

@@ -44,9 +44,9 @@ from daemon.site_refresh import SiteEstimate, SiteEstimator
 from daemon.site_state import Site, choose_site, next_version, save_site, site_path
 from daemon.wire import Identity, Message
 from models.bundle import Bundle
+from models.check import CheckedExplainer
 from models.engines import EngineReport, open_engine
 from models.engines.base import Engine
-from models.check import CheckedExplainer
 from models.errors import ConfigError, InputError, PublishError
 from models.explainer import GRAPHS, Explainer, graphs_of
 from models.features import FeatureSpec

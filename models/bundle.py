@@ -5,6 +5,7 @@
     manifest.json             what it holds; size and hash of every file (models.manifest)
     graphs/NAME.PRECISION.onnx
     class_masks.npz           masks float32 [n_labels, n_freq, n_time]
+    rejection.npz             what is like nothing known (models.rejection); may be absent
     representatives.npz       embeddings float32 [n, n_embedding], label_index int32 [n], names UTF-8 S64 [n]
     golden.npz                inputs and reference outputs of each graph; arrays shared by several are stored once
     report/                   pages and pictures of the calibration, hashed like the rest
@@ -39,11 +40,13 @@ from models.manifest import (
     parse_manifest,
     render_manifest,
 )  # fmt: skip
+from models.rejection import Rejection
 
 __all__ = ["Bundle", "Representatives", "Thresholds", "write_bundle"]
 
 F32 = npt.NDArray[np.float32]
 
+REJECTION = "rejection.npz"
 #: No manifest is longer.
 MAX_MANIFEST = 8 << 20
 
@@ -71,6 +74,8 @@ class Bundle:
     class_masks: F32
     """``(n_labels, n_freq, n_time)``, 0..1."""
     representatives: Representatives
+    rejection: Rejection | None
+    """What is like nothing known; None in a bundle calibrated without."""
     _graphs: Mapping[str, bytes]
     _golden: Arrays
 
@@ -186,6 +191,7 @@ def _load(root: Path) -> Bundle:
     masks = read_npz(contents, "class_masks.npz", {"masks": (np.float32, (len(manifest.labels), *spec.shape[1:]))})
     return Bundle(
         root, hashlib.sha256(raw).hexdigest()[:16], manifest, masks["masks"], _representatives(contents, manifest),
+        _rejection(contents, manifest),
         graphs, read_npz(contents, "golden.npz", _golden_shapes(manifest)),
     )  # fmt: skip
 
@@ -201,6 +207,13 @@ def _representatives(files: Mapping[str, bytes], m: Manifest) -> Representatives
     if not np.isfinite(a["embeddings"]).all():
         raise BundleError(f"{name}: embeddings hold values that are not finite")
     return Representatives(tuple(s.decode() for s in a["names"].tolist()), a["label_index"], a["embeddings"])
+
+
+def _rejection(files: Mapping[str, bytes], m: Manifest) -> Rejection | None:
+    if REJECTION not in files:
+        return None
+    shapes = Rejection.shapes(len(m.labels), m.spec.n_freq, m.n_embedding)
+    return Rejection.from_arrays(m.labels, read_npz(files, REJECTION, {n: (np.float64, s) for n, s in shapes.items()}))
 
 
 def _golden_shapes(m: Manifest) -> dict[str, tuple[Any, tuple[int, ...]]]:
@@ -229,6 +242,7 @@ def write_bundle(
     tolerances: Mapping[tuple[str, str], Mapping[str, float]],
     training: Mapping[str, Any],
     templates: Templates = NO_TEMPLATES,
+    rejection: Rejection | None = None,
     report_dir: Path | None = None,
     fill: float | None = None,
     created: datetime.datetime | None = None,
@@ -248,6 +262,8 @@ def write_bundle(
         computed in bfloat16) if that was measured.
     templates
         Line templates of the classes that have one.
+    rejection
+        What is like nothing known.
     report_dir
         Folder whose files become ``report/``.
     fill
@@ -274,6 +290,8 @@ def write_bundle(
         }
     )
     files["golden.npz"] = pack_npz(packed)
+    if rejection is not None:
+        files[REJECTION] = pack_npz(rejection.to_arrays())
     try:
         if report_dir is not None:
             files |= {f"report/{name}": (report_dir / name).read_bytes() for name in sorted(files_in(report_dir))}

@@ -1,4 +1,4 @@
-"""The live explanation held against the slow one, now and then: does the student still agree with its teacher?"""
+"""The live explanation held against the slow one, now and then: whether the student agrees with its teacher."""
 
 from __future__ import annotations
 
@@ -81,8 +81,9 @@ class CheckedExplainer:
         low = len(self._recent) == MEMORY and mean < LEAST_AGREEMENT
         if low and not self._warned:
             log.warning(
-                "live and full explanation agree in %.0f %% of their cells over the last %d checks (expected %.0f %% or "
-                "more): calibrate on this site, or set explanation.mode = 'full'", 100 * mean, MEMORY, 100 * LEAST_AGREEMENT,
+                "live and full explanation agree in %.0f %% of their cells over the last %d checks (expected %.0f %% "
+                "or more): calibrate on this site, or set explanation.mode = 'full'",
+                100 * mean, MEMORY, 100 * LEAST_AGREEMENT,
             )  # fmt: skip
         self._warned = low
         return value

@@ -2,8 +2,9 @@
 
 1. The graph ``classify`` runs on all windows; line tracks are found in all spectra.
 2. Network and line templates together say which classes sound (`models.hearing`). A class without a template is
-   detected as the network's likeliest label, unless its embedding lies farther from the nearest representative than
-   calibrated, or it is less probable than calibrated.
+   detected as the network's likeliest label, unless it is less probable than calibrated. A window without a detection
+   is unknown if it is like nothing known (`models.rejection`; in a bundle without one, if its embedding lies farther
+   from the nearest representative than calibrated), ambient otherwise.
 3. For each detection the score map is made (`models.score_map`). Its part that comes from the network is either the
    *student*'s, one pass of a small network distilled from the slow explanation, or, in mode ``full``, the slow
    explanation itself: Score-CAM mixed with the class mask, and insertion and deletion of each track.
@@ -24,6 +25,7 @@ from models.bundle import Bundle
 from models.engines.base import Engine
 from models.errors import BundleError
 from models.hearing import Heard, LeastEvidence, hear
+from models.line_evidence import line_evidence
 from models.line_template import Fit, TemplateFitter
 from models.manifest import AMBIENT, EXPLAINER
 from models.regions import region_scores
@@ -92,6 +94,7 @@ class Explainer:
         self._min_probability = np.array([t.min_probability.get(label, 0.0) for label in self._labels])
         self._limits = t
         self._least = LeastEvidence.of(t.evidence)
+        self._rejection = bundle.rejection
         self._finder = TrackFinder(bundle.spec)
         self._fitter = TemplateFitter(bundle.templates, bundle.spec)
         self._student = mode == "live" and STUDENT in engine.graphs
@@ -192,8 +195,13 @@ class Explainer:
         index, distance = nearest(np.asarray(out["embedding"], np.float32), self._known)
         probs.setflags(write=False)
         heard = [None if t is None else self._hear(t, p) for t, p in zip(tracks, probs, strict=True)]
-        found = [self._detected(probs[i], float(distance[i]), heard[i]) for i in range(len(x))]
-        asks = [_Ask(i, label, fit) for i, (sounding, _) in enumerate(found) for label, _, fit in sounding]
+        strange = self._strange(x, out["logits"], out["embedding"])
+        found = [self._detected(probs[i], float(distance[i]), heard[i], strange[i]) for i in range(len(x))]
+        asks = [
+            _Ask(i, label, None if fit is None else self._fit(label, tracks[i]))
+            for i, (sounding, _) in enumerate(found)
+            for label, _, fit in sounding
+        ]
         explained = self._explained(x, None if self._student else out["trunk"], asks)
         made = [
             _Made(_read_only(self._score(x, a, tracks[a.window], explained, j)), self._cam(explained, j))
@@ -210,8 +218,15 @@ class Explainer:
             tracks, self._fitter, probs, self._labels, self._ambient, self._least, self._limits.min_probability
         )  # fmt: skip
 
+    def _strange(self, x: F32, logits: F32, embedding: F32) -> list[bool | None]:
+        """Whether each window is like nothing known; None where the bundle cannot tell."""
+        if self._rejection is None:
+            return [None] * len(x)
+        unknown = self._rejection.unknown(logits, embedding, line_evidence(x, self._spec))
+        return [bool(u) for u in unknown]
+
     def _detected(
-        self, probs: F32, distance: float, heard: Heard | None
+        self, probs: F32, distance: float, heard: Heard | None, rejected: bool | None
     ) -> tuple[list[tuple[int, float, Fit | None]], bool]:
         """Labels that sound with their probabilities, and whether the window is unknown."""
         sounding: list[tuple[int, float, Fit | None]] = []
@@ -222,9 +237,15 @@ class Explainer:
         likeliest = int(probs.argmax())
         if self._labels[likeliest] in templates or (likeliest == self._ambient and templates):
             # the templates have spoken for it or against it
-            strange = heard is not None and heard.unexplained >= self._least.unexplained
-            return sounding, not sounding and strange
-        unknown = not distance <= self._max_distance[likeliest]  # a distance that is not a number is unknown, too
+            if rejected and heard is not None and heard.sounding:
+                sure = heard.sounding[0][2].evidence >= self._least.sure
+                sounding = sounding if sure else []
+            if rejected is None:
+                rejected = heard is not None and heard.unexplained >= self._least.unexplained
+            return sounding, not sounding and rejected
+        if rejected is None:
+            rejected = not distance <= self._max_distance[likeliest]  # a distance that is not a number is unknown, too
+        unknown = rejected
         if likeliest != self._ambient:
             unknown |= not probs[likeliest] >= self._min_probability[likeliest]
             if not unknown:

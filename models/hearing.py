@@ -42,6 +42,11 @@ MAX_SHIPS = 3
 class LeastEvidence:
     """What is asked of the tracks; set at calibration on windows of one ship and of none."""
 
+    first: float = -math.inf
+    """Evidence (nats) of the likeliest class: what the network says cannot stand in for lines that are not there."""
+    sure: float = -math.inf
+    """Evidence (nats) of a class that stands although the window is otherwise like nothing known; below it, it does
+    not."""
     second: float = math.inf
     """Evidence (nats) of a further class in the tracks left by the classes before it."""
     unexplained: float = math.inf
@@ -50,7 +55,9 @@ class LeastEvidence:
     @classmethod
     def of(cls, values: Mapping[str, float]) -> LeastEvidence:
         """From the thresholds of a bundle; what is missing there never fires."""
-        return cls(values.get("second", math.inf), values.get("unexplained", math.inf))
+        return cls(
+            values.get("first", -math.inf), values.get("sure", -math.inf), values.get("second", math.inf), values.get("unexplained", math.inf)
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +100,7 @@ def hear(
     min_probability
         By label, least probability of the first detection.
     """
-    fits = {label: fitter.fit(label, tracks) for label in fitter.labels}
+    fits = {label: fitter.fit(label, tracks, expected=False) for label in fitter.labels}
     p = np.maximum(np.asarray(probabilities, np.float64), DELTA)
     odds = {
         label: fit.evidence + math.log(p[labels.index(label)]) - math.log(p[ambient]) for label, fit in fits.items()
@@ -103,22 +110,24 @@ def hear(
     sounding: list[tuple[str, float, Fit]] = []
     if odds:
         first = max(odds, key=odds.__getitem__)
+        enough = fits[first].evidence >= least.first
         probability = float(scipy.special.expit(odds[first]))
-        if odds[first] > 0.0 and probability >= min_probability.get(first, 0.0):
+        if enough and odds[first] > 0.0 and probability >= min_probability.get(first, 0.0):
             sounding.append((first, probability, fits[first]))
             own[first] = fits[first].own * probability
             left *= 1.0 - fits[first].own
-    while sounding and len(sounding) < MAX_SHIPS:
-        rest = {c: fitter.fit(c, tracks, left) for c in fits if c not in {s[0] for s in sounding}}
+    rest: dict[str, Fit] = {}  # what is left of the tracks, seen by the classes that do not sound
+    while sounding:
+        rest = {c: fitter.fit(c, tracks, left, expected=False) for c in fits if c not in own}
         best = max(rest, key=lambda c: rest[c].evidence, default=None)
-        if best is None or rest[best].evidence < least.second:
+        if best is None or rest[best].evidence < least.second or len(sounding) == MAX_SHIPS:
             break
         sounding.append((best, presence(rest[best]), fits[best]))
         own[best] = rest[best].own * presence(rest[best])
         left *= 1.0 - rest[best].own
     for label in fits:
         if label not in own:
-            rest_of = fitter.fit(label, tracks, left) if sounding else fits[label]
+            rest_of = rest[label] if sounding else fits[label]
             own[label] = rest_of.own * _chance(rest_of.evidence, least.second if sounding else 0.0)
     coherent = scipy.special.expit((tracks.evidence.astype(np.float64) - COHERENT) / EVIDENCE_WIDTH)
     unexplained = float((coherent * left).sum())

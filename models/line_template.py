@@ -135,8 +135,9 @@ class Fit:
     """``(n_tracks,)`` probability that the track is a line of the class, if the class is there."""
     evidence: float
     """Log-likelihood ratio (nats) of "the class is there" against foreign lines alone."""
-    expected: F64
-    """``(n_freq,)`` probability that a line of the class lies within a track's band of the row, if the class sounds."""
+    expected: F64 | None
+    """``(n_freq,)`` probability that a line of the class lies within a track's band of the row, if the class sounds; None
+    where it was not asked for."""
     shifts: tuple[float, ...]
     """Mean shift of each group."""
 
@@ -169,13 +170,17 @@ class TemplateFitter:
         """Labels that have a template."""
         return tuple(self._grids)
 
-    def fit(self, label: str, tracks: Tracks, weight: npt.NDArray[np.floating] | None = None) -> Fit:
+    def fit(
+        self, label: str, tracks: Tracks, weight: npt.NDArray[np.floating] | None = None, *, expected: bool = True
+    ) -> Fit:
         """How the template of ``label`` fits.
 
         Parameters
         ----------
         weight
             ``(n_tracks,)`` 0..1: how much of each track is still unexplained; all of it by default.
+        expected
+            Whether to say where the lines of the class would be, which costs more than all the rest.
 
         Raises
         ------
@@ -186,15 +191,16 @@ class TemplateFitter:
         if weight is not None:
             tone = tone * np.asarray(weight, np.float64)
         other = np.ones(len(tracks))
-        expected = np.zeros(self._n_freq)
+        rows = np.zeros(self._n_freq)
         evidence, shifts = 0.0, []
         for grid in self._grids[label]:
             own, gain, over_shifts = self._fit_group(grid, row, tone)
             other *= 1.0 - own
             evidence += gain
             shifts.append(float((over_shifts * grid.shifts).sum()))
-            expected = np.maximum(expected, self._expected(grid, over_shifts))
-        return Fit(1.0 - other, evidence, expected, tuple(shifts))
+            if expected:
+                rows = np.maximum(rows, self._expected(grid, over_shifts))
+        return Fit(1.0 - other, evidence, rows if expected else None, tuple(shifts))
 
     def _fit_group(self, grid: _Grid, row: F64, tone: F64) -> tuple[F64, float, F64]:
         """Own probability of each track, evidence, weights over the shifts."""

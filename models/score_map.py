@@ -93,6 +93,8 @@ def score_map(
     if fit is None:
         out = np.array(explained, np.float32)
     else:
+        if fit.expected is None:
+            raise ValueError("the fit of a score map must say where the lines of the class would be")
         own = own_probability(fit, regions)
         level = np.clip(np.repeat(tracks.strength, explained.shape[1] // N_BLOCKS, axis=1), 0.0, 4.0) / 4.0
         outside = EXPECTED_SHARE * fit.expected[:, None] * level + EXPLAINED_SHARE * explained

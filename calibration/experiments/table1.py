@@ -14,15 +14,19 @@ from calibration.dataset import Progress, no_progress
 from calibration.evaluate import FIXED_CUTS
 from calibration.experiments.bundle_maps import OVERLAYS, BundleMap, Cams
 from calibration.experiments.judge import LEVELS, point_of
+from calibration.experiments.ours import SignatureMap, StudentMap, TemplateMap, vessel_of
 from calibration.experiments.peer_rows import tracks_entry
 from calibration.experiments.peers import Entry, free_table, mask_table, reference_rows, run_rows
 from calibration.experiments.tables import aligned, cell
 from calibration.experiments.trial import Trial
+from calibration.experiments.wide import wide_rows
 from calibration.scenarios import Scenario
 from models.bundle import Bundle
+from models.engines.base import Engine
 from models.explainer import Explainer
+from models.features import FeatureSpec
 
-__all__ = ["PUBLISHED", "run", "text"]
+__all__ = ["PUBLISHED", "run", "text", "with_wide"]
 
 #: Table I as printed: removed noise %, overwritten tones %, intersecting tonal regions.
 PUBLISHED: Mapping[str, tuple[float, float, str]] = {
@@ -37,7 +41,14 @@ MANY = 15
 
 
 def run(
-    trial: Trial, scenario: Scenario, bundle: Bundle, explainer: Explainer, *, progress: Progress = no_progress
+    trial: Trial,
+    scenario: Scenario,
+    bundle: Bundle,
+    engine: Engine,
+    live: Explainer,
+    full: Explainer,
+    *,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """All rows of the table, ready for JSON.
 
@@ -45,26 +56,47 @@ def run(
     ----------
     scenario
         Where what is trained here, without truth, takes its windows from.
+    live, full
+        The bundle's explainer as on board, and with the slow explanation.
 
     Returns
     -------
     dict
-        ``signature`` and ``vessel`` (figures at each operating point), ``paper`` (its rows made again, each with
-        ``published``), ``overlays`` (the maps behind those rows, judged like ours) and ``reference`` (the masks of one
-        who knows).
+        ``signature`` and ``vessel`` (figures at each operating point), ``ours`` (their parts, judged alone),
+        ``paper`` (its rows made again, each with ``published``), ``overlays`` (the maps behind those rows, judged like
+        ours) and ``reference`` (the masks of one who knows).
     """
-    cams = Cams(bundle, explainer)
+    cams = Cams(bundle, full)
     overlays = [Entry(name, _overlay(name, cams), gated=True) for name in OVERLAYS]
     paper = run_rows(overlays, trial, levels=LEVELS, cuts=FIXED_CUTS, progress=progress)
-    signature = Entry("signature", lambda: BundleMap("signature: image CAM + class mask", cams), gated=True)
-    vessel = tracks_entry("vessel", scenario, bundle.spec, progress=progress)
-    ours = run_rows([signature, vessel], trial, levels=LEVELS, failures=(), progress=progress)
+    modes = [
+        Entry("signature", lambda: SignatureMap("signature, live", live), gated=True),
+        Entry("vessel", lambda: vessel_of("vessel", bundle)),
+    ]
+    parts = [
+        Entry("signature_full", lambda: SignatureMap("signature, full explanation", full), gated=True),
+        Entry("student", lambda: StudentMap("student alone", engine), gated=True),
+        Entry("templates", lambda: TemplateMap("tracks and templates alone", bundle.templates), gated=True),
+        tracks_entry("viterbi", scenario, bundle.spec, progress=progress),
+    ]
     return {
-        **ours,
+        **run_rows(modes, trial, levels=LEVELS, failures=(), progress=progress),
+        "ours": run_rows(parts, trial, levels=LEVELS, progress=progress),
         "paper": _paper_rows(paper) | _not_measured(),
         "overlays": paper,
         "reference": reference_rows(trial),
     }
+
+
+def with_wide(
+    result: Mapping[str, Any], seed: int, n_windows: int, spec: FeatureSpec, *, progress: Progress = no_progress
+) -> dict[str, Any]:
+    """The same with ``vessel`` measured where classes vary widely, the case it is made for.
+
+    What `run` found for it on its own windows becomes ``vessel_here``; ``wide`` holds all rows of that scenario.
+    """
+    wide = wide_rows(seed, n_windows, spec, progress=progress)
+    return {**result, "vessel_here": result["vessel"], "vessel": wide["vessel"], "wide": wide}
 
 
 def _overlay(name: str, cams: Cams) -> Callable[[], BundleMap]:
@@ -115,8 +147,17 @@ def text(result: Mapping[str, Any]) -> str:
             row["name"], cell(row, "removed_noise"), f"{said['removed_noise']:.0f}", cell(row, "overwritten_tones"),
             f"{said['overwritten_tones']:.0f}", _regions(row), said["intersecting_regions"], cell(row, "line_f1"),
         ])  # fmt: skip
-    own = {**result["reference"], **{k: result[k] for k in ("signature", "vessel")}, **result["overlays"]}
-    return "\n\n".join(["", aligned(head, rows), free_table(own), *_mask_tables(own)])
+    here = {"signature": result["signature"], "vessel": result.get("vessel_here", result["vessel"])}
+    own = {**result["reference"], **here, **result["ours"], **result["overlays"]}
+    parts = ["", aligned(head, rows), free_table(own), *_mask_tables(own)]
+    if (wide := result.get("wide")) is not None:
+        there = {**wide["reference"], "vessel": wide["vessel"], "signature": wide["signature"]}
+        parts += [
+            "Classes that vary widely (scenario wide; templates learned in this run; "
+            f"{wide['named_rightly']:.0f} % of the windows named rightly):",
+            free_table(there), *_mask_tables(there),
+        ]  # fmt: skip
+    return "\n\n".join(parts)
 
 
 def _mask_tables(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -7,7 +7,10 @@ import importlib
 
 __all__ = ["add_arguments", "run"]
 
-BENCHES = {"window": "milliseconds per explained window, against public libraries"}
+BENCHES = {
+    "window": "milliseconds per explained window, against public libraries",
+    "modes": "milliseconds per window on board, mode by mode, beside the plain fused graph",
+}
 """Each lives in ``daemon/commands/bench_<name>.py``."""
 
 

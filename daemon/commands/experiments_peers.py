@@ -29,16 +29,23 @@ def run(args: argparse.Namespace) -> int:
     check(args)
     from calibration.experiments.bundle_maps import BundleMap, Cams
     from calibration.experiments.judge import LEVELS, point_of
+    from calibration.experiments.ours import SignatureMap, vessel_of
     from calibration.experiments.peer_rows import peer_entries
     from calibration.experiments.peers import Entry, free_table, mask_table, reference_rows, run_rows
     from calibration.experiments.tables import about, headline, write_json
     from calibration.scenarios import scenario_named
 
     start = time.monotonic()
-    with shown() as progress, opened(args, progress) as (bundle, explainer, trial):
+    with shown() as progress, opened(args, progress) as given:
+        bundle, trial = given.bundle, given.trial
         peers = peer_entries(scenario_named(args.scenario), bundle.spec, progress=progress)
-        ours = Entry("bundle", lambda: BundleMap("bundle: image CAM + class mask", Cams(bundle, explainer)), gated=True)
-        rows = reference_rows(trial) | run_rows([ours, *peers], trial, levels=LEVELS, progress=progress)
+        cams = Cams(bundle, given.full)
+        ours = [
+            Entry("signature", lambda: SignatureMap("tonald, mode signature", given.live), gated=True),
+            Entry("vessel", lambda: vessel_of("tonald, mode vessel", bundle)),
+            Entry("bundle", lambda: BundleMap("the paper's map: image CAM + class mask", cams), gated=True),
+        ]
+        rows = reference_rows(trial) | run_rows([*ours, *peers], trial, levels=LEVELS, progress=progress)
     facts = about(trial, args.scenario, args.fresh_seed) | {"bundle": bundle.id, "asked": args.asked}
     if args.json is not None:
         write_json(args.json, {**facts, "methods": rows})

@@ -30,9 +30,14 @@ def run(args: argparse.Namespace) -> int:
     from calibration.experiments.tables import about, headline, write_json
     from calibration.scenarios import scenario_named
 
-    with shown() as progress, opened(args, progress) as (bundle, explainer, trial):
-        result = table1.run(trial, scenario_named(args.scenario), bundle, explainer, progress=progress)
-    facts = about(trial, args.scenario, args.fresh_seed) | {"bundle": bundle.id, "asked": args.asked}
+    with shown() as progress, opened(args, progress) as given:
+        result = table1.run(
+            given.trial, scenario_named(args.scenario), given.bundle, given.engine, given.live, given.full,
+            progress=progress,
+        )  # fmt: skip
+        if args.scenario == "standard":
+            result = table1.with_wide(result, args.fresh_seed, args.windows, given.bundle.spec, progress=progress)
+    facts = about(given.trial, args.scenario, args.fresh_seed) | {"bundle": given.bundle.id, "asked": args.asked}
     if args.json is not None:
         write_json(args.json, {**facts, **result})
     print(headline(facts))

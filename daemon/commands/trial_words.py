@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,10 @@ from models.errors import InputError
 if TYPE_CHECKING:
     from calibration.dataset import Progress
     from calibration.experiments.trial import Trial
+    from models.engines import Engine
     from models.explainer import Explainer
 
-__all__ = ["add_trial_words", "check", "opened"]
+__all__ = ["Opened", "add_trial_words", "check", "opened"]
 
 MAX_BATCH = 8
 
@@ -35,7 +37,7 @@ def add_trial_words(parser: argparse.ArgumentParser, scenarios: tuple[str, ...])
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="bundle; the shipped one by default")
     parser.add_argument("--engine", default="onnxruntime", help="engine of the bundle's graphs (default: onnxruntime)")
     parser.add_argument("--asked", choices=("named", "true"), default="named", help="class asked for: the one the "
-                        "network names, as on board, or the true one (default: named)")  # fmt: skip
+                        "daemon names, as on board, or the true one (default: named)")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
 
 
@@ -53,9 +55,21 @@ def check(args: argparse.Namespace) -> None:
         raise InputError(f"{args.json}: is a folder")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """What the words ask for."""
+
+    bundle: Bundle
+    engine: Engine
+    live: Explainer
+    """As on board: the student stands in for Score-CAM."""
+    full: Explainer
+    trial: Trial
+
+
 @contextmanager
-def opened(args: argparse.Namespace, progress: Progress) -> Iterator[tuple[Bundle, Explainer, Trial]]:
-    """The bundle, its explainer on one engine, and the trial that the words ask for.
+def opened(args: argparse.Namespace, progress: Progress) -> Iterator[Opened]:
+    """The bundle, its explainers on one engine, and the trial that the words ask for.
 
     Raises
     ------
@@ -63,7 +77,7 @@ def opened(args: argparse.Namespace, progress: Progress) -> Iterator[tuple[Bundl
         If the bundle cannot be used, or seed, windows and scenario do not fit.
     """
     from calibration.experiments import trial as trials
-    from calibration.experiments.bundle_maps import namer
+    from calibration.experiments.ours import heard_namer
     from calibration.scenarios import scenario_named
     from models.engines import open_engine
     from models.explainer import Explainer, graphs_of
@@ -71,12 +85,12 @@ def opened(args: argparse.Namespace, progress: Progress) -> Iterator[tuple[Bundl
     bundle = Bundle.load(args.bundle or Bundle.shipped())
     engine, _ = open_engine(bundle, args.engine, max_batch=MAX_BATCH, n_threads=1, graphs=graphs_of(bundle))
     try:
-        explainer = Explainer(bundle, engine, "full")
-        name = None if args.asked == "true" else namer(explainer)
+        live = Explainer(bundle, engine)
+        name = None if args.asked == "true" else heard_namer(live)
         trial = trials.make_trial(
             scenario_named(args.scenario), args.fresh_seed, args.windows, bundle.spec, bundle.labels, name,
             n_calm=trials.N_CALM, progress=progress,
         )  # fmt: skip
-        yield bundle, explainer, trial
+        yield Opened(bundle, engine, live, Explainer(bundle, engine, "full"), trial)
     finally:
         engine.close()

@@ -95,7 +95,7 @@ def test_no_tracks_speak_against_a_class() -> None:
 def test_what_a_likelier_class_explains_is_taken_from_the_next() -> None:
     both = tracks_at([*A_ROWS, 25.0, 55.0, 102.5, 166.5])
     labels, p = ("a", "b", "ambient"), np.array([0.5, 0.3, 0.2])
-    least = LeastEvidence(second=4.0, unexplained=2.0)
+    least = LeastEvidence(first=1.0, second=4.0, unexplained=2.0)
     heard = hear(both, FITTER, p, labels, 2, least, {})
     assert {s[0] for s in heard.sounding} == {"a", "b"}
     assert heard.unexplained < 0.5
