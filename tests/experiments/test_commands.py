@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from calibration.experiments import peer_rows, table1, trial
+from calibration.experiments import peer_rows, table1, trial, wide
 from calibration.experiments.peers import Entry
 from calibration.peers.normalisers import Tpsw
 from calibration.peers.viterbi import ViterbiTracks
@@ -24,6 +24,8 @@ def without_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Line tracks on a map that needs no training: what is trained is tested apart, and slowly."""
     monkeypatch.setattr(table1, "tracks_entry", lambda key, *_, **__: Entry(key, lambda: ViterbiTracks(Tpsw(9))))
     monkeypatch.setattr(trial, "N_CALM", 24)
+    monkeypatch.setattr(wide, "N_TRAIN", 8)
+    monkeypatch.setattr(wide, "N_CALIBRATE", 4)
     monkeypatch.setattr(peer_rows, "_denoiser", lambda *_: lambda: Tpsw(5))
 
 
