@@ -56,7 +56,8 @@ class LeastEvidence:
     def of(cls, values: Mapping[str, float]) -> LeastEvidence:
         """From the thresholds of a bundle; what is missing there never fires."""
         return cls(
-            values.get("first", -math.inf), values.get("sure", -math.inf), values.get("second", math.inf), values.get("unexplained", math.inf)
+            values.get("first", -math.inf), values.get("sure", -math.inf), values.get("second", math.inf),
+            values.get("unexplained", math.inf),
         )  # fmt: skip
 
 

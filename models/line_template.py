@@ -136,8 +136,8 @@ class Fit:
     evidence: float
     """Log-likelihood ratio (nats) of "the class is there" against foreign lines alone."""
     expected: F64 | None
-    """``(n_freq,)`` probability that a line of the class lies within a track's band of the row, if the class sounds; None
-    where it was not asked for."""
+    """``(n_freq,)`` probability that a line of the class lies within a track's band of the row, if the class sounds;
+    None where it was not asked for."""
     shifts: tuple[float, ...]
     """Mean shift of each group."""
 

@@ -1,9 +1,9 @@
 """The student: one pass of a small network that stands in for the slow explanation of a class.
 
 It is distilled from what the explainer makes in mode ``full`` (line tracks, templates, Score-CAM, insertion and
-deletion of each track): for a window and a class it gives the map of the cells that prove the class. Its time axis is coarse
-inside (tonals last), its frequency axis is never pooled, and a dense layer over all rows lets it see which lines stand
-together, so that it can tell a line of the class from a foreign one at the same place.
+deletion of each track): for a window and a class it gives the map of the cells that prove the class. Its time axis is
+coarse inside (tonals last), its frequency axis is never pooled, and a dense layer over all rows lets it see which lines
+stand together, so that it can tell a line of the class from a foreign one at the same place.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ __all__ = ["SignatureMap", "StudentMap", "TemplateMap", "VesselMap", "heard_name
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 
-BATCH = 16
+BATCH = 8
 
 
 def heard_namer(explainer: Explainer) -> Namer:
