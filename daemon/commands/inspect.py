@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,12 +29,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine", choices=("auto", *AUTO_ORDER), help="run the golden data through this engine and print differences"
     )
     parser.add_argument("--precision", choices=("f32", "bf16", "f16"), help="precision of that engine")
+    parser.add_argument(
+        "--example", metavar="NAME", help="show a representative window, as named in the records' key 'nearest'"
+    )
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     """Load the bundle, which checks every byte, and print what it holds."""
     bundle = Bundle.load(Bundle.shipped() if args.bundle is None else args.bundle)
+    if args.example is not None:
+        _print_example(bundle, args.example)
+        return 0
     report = None
     if args.engine is not None:
         engine, report = open_engine(bundle, args.engine, max_batch=MAX_BATCH, precision=args.precision)
@@ -50,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 def _print_bundle(bundle: Bundle) -> None:
     m, t = bundle.manifest, bundle.thresholds
     print(f"{bundle.path}: good, every byte matches its hash")
-    print(f"  name        {m.name}, id {bundle.id}, made {m.created}, schema 1")
+    print(f"  name        {m.name}, id {bundle.id}, made {m.created}")
     print(f"  labels      {', '.join(m.labels)}")
     for i, line in enumerate(describe(bundle.spec)):
         print(f"  {'windows' if not i else '':11} {line}")
@@ -58,15 +65,28 @@ def _print_bundle(bundle: Bundle) -> None:
     print(f"  explained   {m.explainer}, k = {m.k} channels, fill {m.fill:g}")
     levels = sorted({level for by in t.mix.values() for level in by})
     print("  thresholds  on the score map, by share of source-free cells removed; * is in use")
-    head = "".join(f"{level + ('*' if level == t.nominal else ''):>8}" for level in levels)
+    head = "".join(f"{level + ('*' if level == t.nominal else ''):>9}" for level in levels)
     print(f"    {'label':16}{head}  unknown beyond  least probability")
     for label, by in t.mix.items():
-        row = "".join(f"{by[level]:8.3f}" if level in by else f"{'-':>8}" for level in levels)
+        row = "".join(f"{by[level]:9.5f}" if level in by else f"{'-':>9}" for level in levels)
         print(f"    {label:16}{row}  {t.unknown_distance[label]:14.3f}  {t.min_probability[label]:17.3f}")
+    if t.vessel:
+        row = "".join(f"{t.vessel[level]:9.5f}" if level in t.vessel else f"{'-':>9}" for level in levels)
+        print(f"    {'(mode vessel)':16}{row}")
+    if t.evidence:
+        asked = ", ".join(f"{name} {value:.1f}" for name, value in t.evidence.items())
+        print(f"  evidence    asked of line tracks: {asked}")
+    print(f"  unknown     {'by lines, doubt and distance' if bundle.rejection else 'by distance to the examples'}")
+    print(f"  templates   {'of lines that move together, Hz' if bundle.templates.groups else 'none'}")
+    for label, groups in bundle.templates.groups.items():
+        for n, g in enumerate(groups):
+            low, high = (100.0 * (math.exp(s) - 1.0) for s in g.shift)
+            lines = ", ".join(f"{f:.1f}" for f in g.freq_hz)
+            print(f"    {label if not n else '':16}{lines}  (together by {low:+.1f} to {high:+.1f} %)")
     print(f"  graphs      each proved on {m.n_golden} golden windows")
-    for g in m.graphs:
-        wires = f"{', '.join(i.name for i in g.inputs)} -> {', '.join(o.name for o in g.outputs)}"
-        print(f"    {g.name + '.' + g.precision:16}{m.files[g.file].size / 1024:7.0f} KiB  {wires}")
+    for graph in m.graphs:
+        wires = f"{', '.join(i.name for i in graph.inputs)} -> {', '.join(o.name for o in graph.outputs)}"
+        print(f"    {graph.name + '.' + graph.precision:16}{m.files[graph.file].size / 1024:7.0f} KiB  {wires}")
     print("  training")
     for key, value in m.training.items():
         text = value if isinstance(value, str) else json.dumps(value)
@@ -74,6 +94,23 @@ def _print_bundle(bundle: Bundle) -> None:
     pages = [name for name in m.files if name.startswith("report/")]
     print(f"  report      {', '.join(pages) if pages else 'none'}")
     print(f"  files       {len(m.files) + 1}, {sum(f.size for f in m.files.values()) / 2**20:.2f} MiB")
+
+
+def _print_example(bundle: Bundle, name: str) -> None:
+    from calibration.examples import read_examples
+
+    example = read_examples(bundle)[name]
+    print(f"{example.name}: from {example.clip}, sample {example.first_sample} on")
+    print(f"  steady lines, strongest first: {', '.join(f'{f:g} Hz' for f in example.lines_hz) or 'none'}")
+    shades = " .:-=+*#%@"
+    plane = example.features[0]
+    n = plane.shape[1] // 8  # columns averaged, so that steady lines stand out
+    smooth = plane[:, : 8 * n].reshape(plane.shape[0], 8, n).mean(axis=2)
+    rows = plane.shape[0] // 8
+    top = smooth[: rows * 8].reshape(rows, 8, 8).max(axis=1)
+    for r in range(rows - 1, -1, -1):
+        cells = "".join(6 * shades[min(9, max(0, int(14 * v - 4)))] for v in top[r])
+        print(f"  {r * 8 * bundle.spec.bin_hz:6.0f} Hz  {cells}")
 
 
 def describe(spec: FeatureSpec) -> list[str]:
@@ -115,7 +152,10 @@ def _as_json(bundle: Bundle, report: EngineReport | None) -> dict[str, Any]:
             "mix": _plain(t.mix),
             "unknown_distance": dict(t.unknown_distance),
             "min_probability": dict(t.min_probability),
+            "vessel": dict(t.vessel),
+            "evidence": dict(t.evidence),
         },
+        "templates": bundle.templates.to_dict(),
         "graphs": [f"{g.name}.{g.precision}" for g in m.graphs],
         "n_golden": m.n_golden,
         "n_embedding": m.n_embedding,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from daemon.cli import main
+from models.bundle import Bundle
 from tests.toy_bundle import LABELS, arguments, make_bundle
 
 
@@ -59,3 +60,13 @@ def test_inspect_engine_that_misses_golden_is_80(tmp_path: Path, capsys: pytest.
     bundle = make_bundle(tmp_path / "toy", golden=given["golden"])
     assert main(["inspect", str(bundle.path), "--engine", "onnxruntime"]) == 80
     assert "mix differs by 0.5" in capsys.readouterr().err
+
+
+def test_inspect_shows_the_example_that_a_record_names(capsys: pytest.CaptureFixture[str]) -> None:
+    name = Bundle.load(Bundle.shipped()).representatives.names[0]
+    assert main(["inspect", "--example", name]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{name}: from standard/train/")
+    assert "Hz" in said
+    assert main(["inspect", "--example", "vessel_0/no"]) == 64
+    assert "no example 'vessel_0/no'" in capsys.readouterr().err
