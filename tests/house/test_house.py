@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,3 +122,21 @@ def test_configuration_open_to_the_network_is_refused_by_the_check(
     path.write_text("[publish]\nendpoints = ['tcp://0.0.0.0:5565']\n")
     assert main(["config", "--check", str(path)]) == 78
     assert "open to the network" in capsys.readouterr().err
+
+
+def test_figures_of_the_method_are_those_of_the_committed_runs() -> None:
+    text = (ROOT / "docs" / "method.md").read_text()
+    table = json.loads((ROOT / "docs" / "figures" / "table1.json").read_text())
+    peers = json.loads((ROOT / "docs" / "figures" / "peers.json").read_text())["methods"]
+
+    def told(row: dict[str, Any]) -> str:
+        at = row["conformal_95"]
+        return " | ".join(f"{at[k]:.1f} ± {at[f'{k}_se']:.1f}" for k in ("removed_noise", "overwritten_tones"))
+
+    assert f"--fresh-seed {table['fresh_seed']} --windows {table['n_windows']}" in text
+    for row in (table["signature"], table["vessel"], table["vessel_here"], *table["ours"].values()):
+        assert told(row) in text
+    for key, row in peers.items():
+        if key not in ("oracle", "everything"):
+            assert f"| {row['name']} |" in text
+            assert told(row) in text
