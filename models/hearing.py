@@ -24,7 +24,7 @@ import scipy.special
 
 from models.line_template import Fit, TemplateFitter
 from models.score_map import presence
-from models.tracks import EVIDENCE_WIDTH, Tracks
+from models.tracks import COHERENT, EVIDENCE_WIDTH, Tracks
 
 __all__ = ["Heard", "LeastEvidence", "hear"]
 
@@ -32,8 +32,6 @@ F64 = npt.NDArray[np.float64]
 
 #: Least probability of the network that counts: it may err by so much, whatever it says.
 DELTA = 1e-3
-#: Evidence (nats) from which a track counts as a coherent line: noise alone gives 0.05 such tracks per window.
-COHERENT = 10.0
 #: Ships at once.
 MAX_SHIPS = 3
 
@@ -45,8 +43,8 @@ class LeastEvidence:
     first: float = -math.inf
     """Evidence (nats) of the likeliest class: what the network says cannot stand in for lines that are not there."""
     sure: float = -math.inf
-    """Evidence (nats) of a class that stands although the window is otherwise like nothing known; below it, it does
-    not."""
+    """Evidence (nats) of a class that stands although the network names another, or the window is otherwise like
+    nothing known; a further class needs as much."""
     second: float = math.inf
     """Evidence (nats) of a further class in the tracks left by the classes before it."""
     unexplained: float = math.inf
@@ -111,7 +109,8 @@ def hear(
     sounding: list[tuple[str, float, Fit]] = []
     if odds:
         first = max(odds, key=odds.__getitem__)
-        enough = fits[first].evidence >= least.first
+        agrees = labels[int(np.argmax(p))] == first
+        enough = fits[first].evidence >= (least.first if agrees else max(least.first, least.sure))
         probability = float(scipy.special.expit(odds[first]))
         if enough and odds[first] > 0.0 and probability >= min_probability.get(first, 0.0):
             sounding.append((first, probability, fits[first]))
@@ -121,7 +120,7 @@ def hear(
     while sounding:
         rest = {c: fitter.fit(c, tracks, left, expected=False) for c in fits if c not in own}
         best = max(rest, key=lambda c: rest[c].evidence, default=None)
-        if best is None or rest[best].evidence < least.second or len(sounding) == MAX_SHIPS:
+        if best is None or rest[best].evidence < max(least.second, least.sure) or len(sounding) == MAX_SHIPS:
             break
         sounding.append((best, presence(rest[best]), fits[best]))
         own[best] = rest[best].own * presence(rest[best])

@@ -12,9 +12,11 @@ For a shift ``s`` line ``l`` is expected at row ``r_l e^s``. A track at distance
 .. math:: o = p_l \, q \, \frac{e^{-d^2 / 2 \sigma^2}}{\lambda \sqrt{2 \pi} \sigma}, \qquad
           \Lambda(s) = \sum_l \ln(1 - P p_l + P \max_{tracks} o)
 
-with ``lambda`` the foreign lines per row, ``P`` the chance that a line present is tracked, and ``sigma = 0.6 tol``. The
-evidence for the group is ``ln mean_s exp(Lambda)``, that for the class their sum; weights over ``s`` follow from
-``exp(Lambda)``; a track's own probability is the weighted ``o / (1 + o)`` of the line it is the best track of.
+with ``lambda`` the foreign lines per row (those of source-free sea, or more where the window holds more lines than the
+template: among thirty lines some fall into place by chance), ``P`` the chance that a line present is tracked, and
+``sigma = 0.6 tol``. The evidence for the group is ``ln mean_s exp(Lambda)``, that for the class their sum; weights over
+``s`` follow from ``exp(Lambda)``; a track's own probability is the weighted ``o / (1 + o)`` of the line it is the best
+track of.
 
 Templates are learned without truth from labelled recordings (`calibration.templates`). Numpy only.
 """
@@ -31,7 +33,7 @@ import numpy.typing as npt
 
 from models.errors import BundleError
 from models.feature_spec import FeatureSpec
-from models.tracks import Tracks, tone_probability
+from models.tracks import COHERENT, Tracks, tone_probability
 
 __all__ = ["NO_TEMPLATES", "Fit", "LineGroup", "TemplateFitter", "Templates", "tolerance_rows"]
 
@@ -161,6 +163,7 @@ class TemplateFitter:
 
     def __init__(self, templates: Templates, spec: FeatureSpec) -> None:
         self._rate, self._n_freq = templates.foreign_per_row, spec.n_freq
+        self._n_rows = spec.n_freq - spec.row_lo
         self._grids = {
             label: tuple(_grid(g, spec) for g in groups) for label, groups in templates.groups.items() if groups
         }
@@ -190,11 +193,12 @@ class TemplateFitter:
         row, tone = tracks.row, tone_probability(tracks.evidence)
         if weight is not None:
             tone = tone * np.asarray(weight, np.float64)
+        rate = self._foreign_rate(label, tracks)
         other = np.ones(len(tracks))
         rows = np.zeros(self._n_freq)
         evidence, shifts = 0.0, []
         for grid in self._grids[label]:
-            own, gain, over_shifts = self._fit_group(grid, row, tone)
+            own, gain, over_shifts = self._fit_group(grid, row, tone, rate)
             other *= 1.0 - own
             evidence += gain
             shifts.append(float((over_shifts * grid.shifts).sum()))
@@ -202,7 +206,13 @@ class TemplateFitter:
                 rows = np.maximum(rows, self._expected(grid, over_shifts))
         return Fit(1.0 - other, evidence, rows if expected else None, tuple(shifts))
 
-    def _fit_group(self, grid: _Grid, row: F64, tone: F64) -> tuple[F64, float, F64]:
+    def _foreign_rate(self, label: str, tracks: Tracks) -> float:
+        """Foreign lines per row of this window: as in source-free sea, or what the template cannot own at best."""
+        n_own = sum(len(g.presence) for g in self._grids[label])
+        n_coherent = int(np.count_nonzero(tracks.evidence >= COHERENT))
+        return max(self._rate, (n_coherent - n_own) / self._n_rows)
+
+    def _fit_group(self, grid: _Grid, row: F64, tone: F64, rate: float) -> tuple[F64, float, F64]:
         """Own probability of each track, evidence, weights over the shifts."""
         if not row.size:
             gain = np.log(1.0 - P_TRACKED * grid.presence).sum()
@@ -210,7 +220,7 @@ class TemplateFitter:
         sigma = 0.6 * grid.tolerance[:, :, None]
         miss = (grid.rows[:, :, None] - row) / sigma  # (n_shifts, n_lines, n_tracks)
         near = np.where(np.abs(miss) < 2.5, np.exp(-0.5 * miss**2), 0.0)
-        odds = grid.presence[:, None] * tone * near / (self._rate * math.sqrt(2.0 * math.pi) * sigma)
+        odds = grid.presence[:, None] * tone * near / (rate * math.sqrt(2.0 * math.pi) * sigma)
         best = odds.max(axis=2)
         total = np.log(1.0 - P_TRACKED * grid.presence + P_TRACKED * best).sum(axis=1)
         top = total.max()

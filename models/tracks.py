@@ -33,7 +33,7 @@ import scipy.special
 
 from models.feature_spec import FeatureSpec
 
-__all__ = ["EVIDENCE_WIDTH", "HALF_BAND", "N_BLOCKS", "TrackFinder", "Tracks", "tone_probability"]
+__all__ = ["COHERENT", "EVIDENCE_WIDTH", "HALF_BAND", "N_BLOCKS", "TrackFinder", "Tracks", "tone_probability"]
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -56,6 +56,8 @@ ROWS, QUANTILE = 31, 0.15
 SPREAD_DB = 0.85
 #: Least evidence of a track that is kept at all.
 LEAST_EVIDENCE = 2.0
+#: Evidence (nats) from which a track counts as a coherent line: noise alone gives 0.05 such tracks per window.
+COHERENT = 10.0
 #: Evidence at which a track is as likely a tone as noise, and the width of that passage (nats).
 EVEN_EVIDENCE, EVIDENCE_WIDTH = 5.0, 1.2
 
