@@ -109,7 +109,7 @@ def hear(
     sounding: list[tuple[str, float, Fit]] = []
     if odds:
         first = max(odds, key=odds.__getitem__)
-        agrees = labels[int(np.argmax(p))] == first
+        agrees = p[labels.index(first)] >= p.max() - 1e-9  # where it knows nothing it disagrees with nobody
         enough = fits[first].evidence >= (least.first if agrees else max(least.first, least.sure))
         probability = float(scipy.special.expit(odds[first]))
         if enough and odds[first] > 0.0 and probability >= min_probability.get(first, 0.0):
