@@ -135,7 +135,7 @@ def _example_figure(example: Example, spec: FeatureSpec, synthetic: bool) -> Fig
         ("input", example.features, "viridis", 1.0),
         ("image CAM", example.cam, "magma", 1.0),
         ("class mask", example.class_mask, "magma", 1.0),
-        ("mix", example.mix, "magma", 1.0),
+        ("score map", example.mix, "magma", 1.0),
         ("signature", signature, "viridis", 1.0),
         ("truth: tone, ring, foreign", truth, ListedColormap(["white", "#1b5e9b", "#d6e4f0", "#d9822b"]), 3.0),
     ]

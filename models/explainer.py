@@ -242,6 +242,7 @@ class Explainer:
                 sounding = sounding if sure else []
             if rejected is None:
                 rejected = heard is not None and heard.unexplained >= self._least.unexplained
+            rejected |= heard is not None and heard.stranger
             return sounding, not sounding and rejected
         if rejected is None:
             rejected = not distance <= self._max_distance[likeliest]  # a distance that is not a number is unknown, too

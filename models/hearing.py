@@ -9,7 +9,9 @@ lines of its class are there, whatever else is. For each class with a template t
 with the evidence ``E_c`` of `models.line_template` and the network's probabilities ``p``. The likeliest class comes
 first; its lines are then taken out of the tracks and the next class must find enough of its own in what is left
 (*explaining away*), as often as one does. So several ships are heard at once, by a network that was trained on single
-ones. Lines that no class explains are counted: more than source-free sea has, make the window ``unknown``.
+ones. Lines that no class explains are counted: more than source-free sea has, make the window ``unknown``; so does a
+class that the network does not name and that fits less well than nearly all of its own windows do, amid more lines it
+does not explain than nearly all of them have: that is how a vessel of no known class looks like a known one.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ F64 = npt.NDArray[np.float64]
 
 #: Least probability of the network that counts: it may err by so much, whatever it says.
 DELTA = 1e-3
+#: Probability from which the network names a class, whatever else there is.
+NAMED = 0.5
 #: Ships at once.
 MAX_SHIPS = 3
 
@@ -49,13 +53,17 @@ class LeastEvidence:
     """Evidence (nats) of a further class in the tracks left by the classes before it."""
     unexplained: float = math.inf
     """Unexplained lines from which a window without a detection is unknown."""
+    crowd: float = math.inf
+    """Unexplained lines beside which a class must be certain."""
+    certain: float = -math.inf
+    """Evidence (nats) that a class then needs, unless the network names it too."""
 
     @classmethod
     def of(cls, values: Mapping[str, float]) -> LeastEvidence:
         """From the thresholds of a bundle; what is missing there never fires."""
         return cls(
             values.get("first", -math.inf), values.get("sure", -math.inf), values.get("second", math.inf),
-            values.get("unexplained", math.inf),
+            values.get("unexplained", math.inf), values.get("crowd", math.inf), values.get("certain", -math.inf),
         )  # fmt: skip
 
 
@@ -72,6 +80,8 @@ class Heard:
     """Coherent lines that no sounding class explains."""
     log_odds: Mapping[str, float]
     """Of each class with a template, network and tracks together."""
+    stranger: bool = False
+    """Classes would have sounded, but not certainly enough amid so many lines they do not explain."""
 
 
 def _chance(evidence: float, least: float) -> float:
@@ -131,4 +141,14 @@ def hear(
             own[label] = rest_of.own * _chance(rest_of.evidence, least.second if sounding else 0.0)
     coherent = scipy.special.expit((tracks.evidence.astype(np.float64) - COHERENT) / EVIDENCE_WIDTH)
     unexplained = float((coherent * left).sum())
-    return Heard(tuple(sounding), own, unexplained, odds)
+    doubtful = [
+        (label, chance, fit)
+        for label, chance, fit in sounding
+        if unexplained >= least.crowd and fit.evidence < least.certain and p[labels.index(label)] < NAMED
+    ]
+    for label, _, fit in doubtful:
+        own[label] = fit.own * _chance(fit.evidence, least.certain)
+        unexplained += float((coherent * fit.own).sum())
+    dropped = {label for label, _, _ in doubtful}
+    kept = tuple(s for s in sounding if s[0] not in dropped)
+    return Heard(kept, own, unexplained, odds, bool(doubtful) and not kept)

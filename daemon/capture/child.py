@@ -31,6 +31,8 @@ __all__ = ["main"]
 
 _PR_SET_PDEATHSIG = 1
 _MAX_LATENCY_S = 1.0
+#: As sound servers ask for.
+_NICE = -11
 """JACK has been seen to claim a latency of 89478 s."""
 
 
@@ -72,7 +74,17 @@ def _die_with(parent: int) -> None:
         os._exit(0)
 
 
+def _come_first() -> int:
+    """Ask to run before the rest of the machine; the niceness got. Threads started later inherit it."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+    except PermissionError:  # needs LimitNICE= of the unit; the niceness is reported, whatever it is
+        return os.getpriority(os.PRIO_PROCESS, 0)
+    return _NICE
+
+
 def _open(request: Request, memory_fd: int) -> tuple[Any, Ready]:
+    nice = _come_first()  # before PortAudio starts threads
     device = choose(query(), request.device)
     import sounddevice
 
@@ -88,7 +100,7 @@ def _open(request: Request, memory_fd: int) -> tuple[Any, Ready]:
     if abs(stream.samplerate - fs) > 0.5:
         raise CaptureRefused(f"{device} was asked for {fs} Hz and gives {stream.samplerate:g} Hz: set that rate")
     latency_s = min(max(float(stream.latency), 0.0), _MAX_LATENCY_S)
-    return stream, Ready(f"{device.name} ({device.host_api})", fs, columns, latency_s)
+    return stream, Ready(f"{device.name} ({device.host_api})", fs, columns, latency_s, nice)
 
 
 def _start(sd: Any, device: InputDevice, fs: int, n_open: int, request: Request, callback: Any) -> Any:  # noqa: ANN401

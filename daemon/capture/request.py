@@ -48,6 +48,8 @@ class Ready:
     columns: tuple[int, ...]
     latency_s: float
     """Between sound and block, as PortAudio says, at most 1 s."""
+    nice: int = 0
+    """Of the capture process; below 0 it comes before the rest of the machine."""
 
 
 @dataclass(frozen=True, slots=True)
