@@ -23,6 +23,7 @@ COMMANDS = {
     "simulate": "write simulated recordings with their exact truth",
     "train": "train a Spec-CNN on simulated or real recordings",
     "calibrate": "make a bundle of a trained network: representatives, class masks, thresholds, graphs",
+    "reprocess": "analyse an archive of recordings on many processes, into Parquet files",
     "evaluate": "train, calibrate and score on folders of recordings",
     "bench": "measure speed against peers in one run",
     "experiments": "measure the product and its peers: Table I, peers, false alarms",
@@ -32,6 +33,7 @@ COMMANDS = {
 EXTRAS = {
     "torch": "train", "sklearn": "train", "onnx": "train", "onnxscript": "train", "matplotlib": "train",
     "soundfile": "audio", "sounddevice": "audio", "rich": "view", "openvino": "cpu", "onnxruntime": "onnx",
+    "pyarrow": "archive", "dask": "archive", "distributed": "archive", "cryptography": "archive",
     "librosa": "experiments", "noisereduce": "experiments", "pywt": "experiments",
 }  # fmt: skip
 """Which extra brings which module."""

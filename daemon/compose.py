@@ -1,0 +1,64 @@
+"""The stages between source and records, composed from settings and bundle: what a daemon and an archive run share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from daemon.config import Config
+from daemon.contact_gate import EffectiveRule, effective_rule
+from daemon.contacts import Contacts
+from daemon.extract import Limits
+from daemon.pipeline import Pipeline, with_hop
+from daemon.site_extract import SiteExtractor
+from daemon.site_state import Site
+from models.bundle import Bundle
+from models.check import CheckedExplainer
+from models.engines.base import Engine
+from models.errors import ConfigError
+from models.explainer import GRAPHS, Explainer, graphs_of
+from models.features import FeatureSpec
+
+__all__ = ["Composition"]
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """All that the settings ask for; `pipeline` gives a fresh chain of it, with no memory of another stream."""
+
+    config: Config
+    bundle: Bundle
+    spec: FeatureSpec
+    explainer: Explainer
+    full: Explainer | None
+    """The slow explanation that the live one is held against; None: nothing stands in for it, or no check is wanted."""
+    extractor: SiteExtractor
+    rule: EffectiveRule
+
+    @classmethod
+    def of(cls, config: Config, bundle: Bundle, engine: Engine, site: Site) -> Composition:
+        """Compose.
+
+        Raises
+        ------
+        ConfigError
+            If settings and bundle do not go together.
+        """
+        spec, wanted = with_hop(bundle.spec, config.window.hop_s), config.extract
+        limits = Limits.of(bundle.thresholds, wanted.nominal, wanted.line_snr_db, wanted.n_lines_unknown)
+        if wanted.mode == "vessel" and limits.vessel is None:
+            raise ConfigError("extract.mode = 'vessel': this bundle has no line templates; calibrate it anew")
+        extractor = SiteExtractor(spec, limits, wanted.nominal, site.calibration, wanted.mode)
+        explain = config.explanation
+        slow_anyway = explain.mode == "full" or explain.check_every == 0 or len(graphs_of(bundle)) == len(GRAPHS)
+        full = None if slow_anyway else Explainer(bundle, engine, "full")
+        rule = effective_rule(config, bundle)
+        return cls(config, bundle, spec, Explainer(bundle, engine, explain.mode), full, extractor, rule)
+
+    def pipeline(self) -> Pipeline:
+        """A chain for one source."""
+        explainer: Explainer | CheckedExplainer = self.explainer
+        if self.full is not None:
+            wanted = self.config.extract
+            limits = Limits.of(self.bundle.thresholds, wanted.nominal, wanted.line_snr_db, wanted.n_lines_unknown)
+            explainer = CheckedExplainer(self.explainer, self.full, limits.score, self.config.explanation.check_every)
+        return Pipeline(self.spec, explainer, self.extractor, Contacts(self.spec, self.rule.rule))
