@@ -23,8 +23,8 @@ else:
     import tomli as tomllib
 
 __all__ = [
-    "Config", "ContactsConfig", "EngineConfig", "ExtractConfig", "LogConfig", "PublishConfig", "SiteConfig",
-    "SourceConfig", "WindowConfig", "reference",
+    "Config", "ContactsConfig", "DemonConfig", "EngineConfig", "ExtractConfig", "LogConfig", "PublishConfig",
+    "SiteConfig", "SourceConfig", "WindowConfig", "reference",
 ]  # fmt: skip
 
 SourceKind = Literal["simulated", "file", "pcm", "device"]
@@ -164,6 +164,21 @@ class ContactsConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DemonConfig:
+    """Shaft and blade rate from the modulation of the hiss; streams below 3.1 kHz have none."""
+
+    enabled: bool = _key(True, "publish demon/")
+    window_s: float = _key(60.0, "s looked back upon, 10 to 600")
+    step_s: float = _key(10.0, "s between two records of a channel")
+
+    def __post_init__(self) -> None:
+        if not 10.0 <= self.window_s <= 600.0:
+            raise ConfigError(f"demon.window_s = {self.window_s}: give 10 to 600 s")
+        if not 1.0 <= self.step_s <= self.window_s:
+            raise ConfigError(f"demon.step_s = {self.step_s}: give 1 s up to demon.window_s = {self.window_s}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SiteConfig:
     """Thresholds of this place."""
 
@@ -221,6 +236,7 @@ class Config:
     extract: ExtractConfig = field(default_factory=ExtractConfig)
     explanation: ExplanationConfig = field(default_factory=ExplanationConfig)
     contacts: ContactsConfig = field(default_factory=ContactsConfig)
+    demon: DemonConfig = field(default_factory=DemonConfig)
     site: SiteConfig = field(default_factory=SiteConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
     log: LogConfig = field(default_factory=LogConfig)

@@ -11,11 +11,13 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from models.demon_lines import Modulation
 from models.verdict import Detection, Verdict
 
 __all__ = [
-    "Analysed", "AudioBlock", "ClockState", "Contact", "ContactLine", "Detection", "Event", "Gap", "Reason", "Record",
-    "Signature", "Skipped", "Source", "SourceState", "StreamEnd", "StreamStart", "TonalLine", "Verdict", "Window",
+    "Analysed", "AudioBlock", "ClockState", "Contact", "ContactLine", "Detection", "Event", "Gap", "Modulated",
+    "Reason", "Record", "Signature", "Skipped", "Source", "SourceState", "StreamEnd", "StreamStart", "TonalLine",
+    "Verdict", "Window",
 ]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
@@ -116,7 +118,7 @@ class SourceState:
 Event: TypeAlias = StreamStart | AudioBlock | Gap | StreamEnd | SourceState
 
 
-Record: TypeAlias = "StreamStart | Analysed | Skipped | Signature | Contact | Gap | StreamEnd | SourceState"
+Record: TypeAlias = "StreamStart | Analysed | Skipped | Signature | Contact | Modulated | Gap | StreamEnd | SourceState"
 """What the pipeline makes of events."""
 
 
@@ -281,3 +283,18 @@ class Contact:
     """Highest in any window: log-odds of the class, or of ``unknown`` lines counted by their share of the window."""
     lines: tuple[ContactLine, ...]
     """Tonals followed at present; at the end all that lasted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Modulated:
+    """What DEMON says of one channel: how its hiss is modulated, or why that cannot be told."""
+
+    source: str
+    channel: str
+    epoch: int
+    fs: int
+    first_sample: int
+    n_samples: int
+    modulation: Modulation | None
+    """None: not available on this stream, for ``reason``."""
+    reason: str = ""

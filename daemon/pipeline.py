@@ -3,6 +3,7 @@
 ::
 
     AudioBlock ─► sieve ─► digest ─► front end ─► explainer ─► extractor ─► contacts ─► Analysed, Signature, Contact
+                    ├─► DEMON ─────────────────────────────────────────────────────────────────────► Modulated
                     │                                 ▲                        ▲
     Gap ────────────┴─► grid: which slots are due ────┘ slots with a hole ─────┘ Skipped, with the reason
 
@@ -16,6 +17,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from daemon.contacts import Contacts
+from daemon.demon import Demon
 from daemon.digest import AudioDigest
 from daemon.extract import Extractor
 from daemon.frames import (
@@ -33,6 +35,7 @@ from daemon.frames import (
 from daemon.grid import Grid, Hole, Slot
 from daemon.sieve import Sieve
 from models.check import CheckedExplainer
+from models.demon import DemonSpec
 from models.errors import ConfigError, SampleRateError
 from models.explainer import Explainer
 from models.features import FeatureSpec, FeatureWindow, FrontEnd
@@ -56,7 +59,7 @@ def with_hop(spec: FeatureSpec, hop_s: float) -> FeatureSpec:
 
 
 class Pipeline:
-    """From the events of one source to records; without ``contacts`` none are kept."""
+    """From the events of one source to records; without ``contacts`` none are kept, without ``demon`` there is none."""
 
     def __init__(
         self,
@@ -64,7 +67,9 @@ class Pipeline:
         explainer: Explainer | CheckedExplainer,
         extractor: Extractor,
         contacts: Contacts | None = None,
+        demon: DemonSpec | None = None,
     ) -> None:
+        self._demon_spec = demon
         self._spec, self._explainer, self._extractor, self._contacts = spec, explainer, extractor, contacts
         self._stream: _Stream | None = None
 
@@ -78,7 +83,9 @@ class Pipeline:
             case StreamStart():
                 yield event
                 try:
-                    self._stream = _Stream(event, self._spec)
+                    self._stream = _Stream(event, self._spec, self._demon_spec)
+                    if self._stream.demon is not None:
+                        yield from self._stream.demon.unavailable()
                 except SampleRateError as e:
                     self._stream = None
                     yield SourceState(event.source, "refused", f"{event.label or event.source}: {e}")
@@ -102,16 +109,22 @@ class Pipeline:
         yield from gaps
         for channel, hole in holes:
             stream.grid.add_hole(hole, channel)
+            if stream.demon is not None:
+                stream.demon.hole(channel, hole.last)
         stream.digest.process(x)
         windows = {w.grid_index: w for w in stream.front_end.process(x)}
         due = [slot for slots in stream.grid.due(block.first_sample + block.n_samples) for slot in slots]
         yield from self._slots(stream, due, windows)
+        if stream.demon is not None:
+            yield from stream.demon.process(x)
 
     def _gap(self, stream: _Stream, gap: Gap, n_missing: int) -> Iterator[Record]:
         end = gap.first_sample + n_missing
         stream.grid.add_hole(Hole(gap.first_sample, end, "gap"))
         stream.front_end.reset(end)
         stream.digest.reset(end)
+        if stream.demon is not None:
+            stream.demon.reset(end)
         for slots in stream.grid.due(end):  # one at a time: a gap may be long
             yield from self._slots(stream, slots, {})
 
@@ -133,12 +146,13 @@ class Pipeline:
 class _Stream:
     """The stages that hold state for one epoch."""
 
-    def __init__(self, start: StreamStart, spec: FeatureSpec) -> None:
+    def __init__(self, start: StreamStart, spec: FeatureSpec, demon: DemonSpec | None) -> None:
         n_channels = len(start.channels)
         self.start, self.spec = start, spec
         self.front_end = FrontEnd(spec, start.fs, n_channels)
         self.grid = Grid(spec.step(start.fs), spec.n_samples(start.fs), n_channels)
         self.digest = AudioDigest(self.grid.step, self.grid.n_samples, n_channels)
+        self.demon = None if demon is None else Demon(demon, start)
         self.sieve = Sieve(start.source, start.epoch, start.fs, n_channels)
 
     def window(self, slot: Slot, done: FeatureWindow) -> Window:

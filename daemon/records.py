@@ -21,6 +21,7 @@ from daemon.frames import (
     ContactLine,
     Detection,
     Gap,
+    Modulated,
     Record,
     Signature,
     Skipped,
@@ -146,6 +147,8 @@ class Recorder:
                     yield self._explained(record)
             case Contact():
                 yield self._contact(record)
+            case Modulated():
+                yield self._modulated(record)
             case Gap():
                 yield from self._gap(record)
             case StreamEnd():
@@ -302,6 +305,32 @@ class Recorder:
             "n_lines": len(contact.lines), "lines": [_contact_line(line) for line in contact.lines],
         }  # fmt: skip
         return Message(topic_of("contact", contact.channel), body)
+
+    # modulation
+
+    def _modulated(self, record: Modulated) -> Message:
+        stream, m = self._streams[record.source], record.modulation
+        lines = m.lines if m is not None and (m.found or m.pulses) else ()
+        found = m is not None and m.found
+        body = {
+            **common(
+                self._identity, "demon", epoch=record.epoch, first_sample=record.first_sample,
+                n_samples=record.n_samples, t_first_sample_ns=stream.clock.utc_ns(record.epoch, record.first_sample),
+                lost_samples=0, clock=stream.start.clock,
+            ),
+            "source": _text(record.source), "channel": record.channel, "fs": record.fs,
+            "available": m is not None, "reason": _text(record.reason) or None,
+            "found": None if m is None else bool(m.found), "score_nats": None if m is None else _number(m.score),
+            "shaft_hz": m.shaft_hz if m is not None and found else None,
+            "shaft_err_hz": m.shaft_err_hz if m is not None and found else None,
+            "blades": m.blades if m is not None and found else None,
+            "blade_hz": m.blade_hz if m is not None and found else None,
+            "pulse_hz": m.shaft_hz if m is not None and m.pulses else None,
+            "n_lines": len(lines), "lines": [
+                {"harmonic": line.harmonic, "freq_hz": line.freq_hz, "snr_db": line.snr_db} for line in lines
+            ],
+        }  # fmt: skip
+        return Message(topic_of("demon", record.channel), body)
 
     # gaps
 

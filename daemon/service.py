@@ -45,6 +45,7 @@ from daemon.site_state import Site, choose_site, next_version, save_site, site_p
 from daemon.wire import Identity, Message
 from models.bundle import Bundle
 from models.check import CheckedExplainer
+from models.demon import DemonSpec
 from models.engines import EngineReport, open_engine
 from models.engines.base import Engine
 from models.errors import ConfigError, InputError, PublishError
@@ -154,7 +155,9 @@ class Service:
         self.contact_rule = effective_rule(c, self.bundle)
         contacts = Contacts(self.spec, self.contact_rule.rule)
         explainer = Explainer(self.bundle, engine, c.explanation.mode)
-        self._pipeline = Pipeline(self.spec, self._checked(explainer, engine, limits), self._extractor, contacts)
+        demon = DemonSpec(window_s=c.demon.window_s, step_s=c.demon.step_s) if c.demon.enabled else None
+        checked = self._checked(explainer, engine, limits)
+        self._pipeline = Pipeline(self.spec, checked, self._extractor, contacts, demon)
         refresh_s = 3600.0 * c.site.refresh_hours
         self._estimator = SiteEstimator(self.bundle, explainer, refresh_s) if refresh_s else None
         identity = dataclasses.replace(Identity.new(c.node, self.bundle.id), calibration_id=self._site.id)

@@ -112,6 +112,19 @@ def format_contact_lines(lines: Sequence[Body], n_shown: int = N_LINES_SHOWN) ->
     return (shown + (f" and {more} more" if more > 0 else "")) or "no tonal"
 
 
+def _say_demon(body: Body) -> str:
+    if not body["available"]:
+        return f"not available: {body['reason']}"
+    if body["pulse_hz"] is not None:
+        return f"pulses, {body['pulse_hz']:.2f} per second"
+    if not body["found"]:
+        return "no modulation"
+    return (
+        f"shaft {body['shaft_hz']:.2f} Hz ({60 * body['shaft_hz']:.0f} rpm), {body['blades']} blades, "
+        f"blade rate {body['blade_hz']:.2f} Hz, {body['n_lines']} lines, {body['score_nats']:.0f} nats"
+    )
+
+
 def _say_status(body: Body) -> str:
     lost = f"  {body['lost_samples_total']} samples lost" if body["lost_samples_total"] else ""
     detail = f": {body['detail']}" if body["detail"] else ""
@@ -142,7 +155,8 @@ def _say_label(body: Body) -> str:
 
 
 _SAY = {
-    "window": _say_window, "signature": _say_signature, "contact": _say_contact, "status": _say_status, "gap": _say_gap,
+    "window": _say_window, "signature": _say_signature, "contact": _say_contact, "demon": _say_demon,
+    "status": _say_status, "gap": _say_gap,
     "heartbeat": _say_heartbeat, "info": _say_info, "explain": _say_label, "spectrogram": _say_label,
 }  # fmt: skip
 

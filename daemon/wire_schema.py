@@ -19,6 +19,7 @@ __all__ = [
     "CONTACT_RULE",
     "DTYPES",
     "FAMILIES",
+    "MODULATION_LINE",
     "VERSION",
     "Field",
     "check",
@@ -97,6 +98,12 @@ CONTACT_LINE: dict[str, Field] = {
     "snr_db": _num("in-bin signal to noise ratio, mean over its windows, dB"),
     "n_windows": _int("windows it was heard in", least=1),
     "alive": Field("bool", "still followed; false: lost"),
+}
+
+MODULATION_LINE: dict[str, Field] = {
+    "harmonic": _int("times the shaft or pulse rate", least=1),
+    "freq_hz": _num("modulation frequency, Hz"),
+    "snr_db": _num("over the background of the modulation spectrum, dB"),
 }
 
 CONTACT_RULE: dict[str, Field] = {
@@ -267,6 +274,22 @@ FAMILIES: dict[str, dict[str, Field]] = {
         "lines": Field(
             "list", "tonals followed at present; at the end all that lasted", of=Field("map", "", fields=CONTACT_LINE)
         ),
+    },
+    "demon": {
+        **STREAM,
+        "available": Field("bool", "false: this stream has no DEMON, see reason"),
+        "reason": _str("why it is not available", null=True),
+        "found": Field("bool", "the hiss is modulated as by a propeller; null: not available", null=True),
+        "score_nats": _num("evidence of the best family of modulation lines, nats", null=True),
+        "shaft_hz": _num("shaft rate, turns per second; null: not found", null=True),
+        "shaft_err_hz": _num(
+            "standard error of shaft_hz, if it is not a multiple or part of the true rate, Hz", null=True
+        ),
+        "blades": _int("blades of the propeller", null=True, least=1),
+        "blade_hz": _num("blade rate, Hz", null=True),
+        "pulse_hz": _num("rate of evenly paced pulses (a sounder, a recorder's clicks) found instead, Hz", null=True),
+        "n_lines": _int("entries of lines"),
+        "lines": Field("list", "lines of the family", of=Field("map", "", fields=MODULATION_LINE)),
     },
     "gap": {
         **STREAM,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/calibration.md", "docs/method.md")
+PAGES = ("README.md", "docs/calibration.md", "docs/contacts.md", "docs/demon.md", "docs/method.md", "docs/site.md")
 BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n)(.*?)(<!-- end -->)", re.S)
 
 Row = Mapping[str, Any]
@@ -216,6 +216,117 @@ def cost() -> str:
     return "\n".join(out)
 
 
+def demon() -> str:
+    """Shaft rates: simulated, of noise, of labelled recordings."""
+    d = run("demon")
+    noise, real = d["noise"], d["real"]
+    out = [
+        f"`tonald experiments demon --fresh-seed {d['fresh_seed']} --data ../shared/data`; SIMULATED propellers of "
+        "random rate, blades and heights of the harmonics,",
+        f"62 s each, {d['simulated'][0]['n']} per row:",
+        "",
+        "| modulation depth | hiss over sea, dB | found % | rate right % | a multiple or part of it % | blades right % |",
+        "|---|---|---|---|---|---|",
+    ]
+    out += [
+        f"| {r['depth']:.1f} | {r['snr_db']:.0f} | {cell(r, 'found')} | {cell(r, 'right')} | {cell(r, 'multiple')} "
+        f"| {cell(r, 'blades')} |"
+        for r in d["simulated"]
+    ]
+    out += [
+        "",
+        f"In {noise['n']} minutes of noise without a propeller {noise['found']:.0f} % were found; the highest evidence "
+        f"was {noise['highest_score']:.1f} nats (12 are asked for).",
+        "",
+        "Real recordings whose modulation was labelled clear by hand, the parts of one recording joined:",
+        "",
+        "| recording | s | label, Hz / blades | found | evidence, nats | |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in real["rows"]:
+        if r["clear"] and r["label_hz"]:
+            words = "right" if r["right"] else f"{r['shaft_hz'] / r['label_hz']:.2f} of the label"
+            out.append(
+                f"| {Path(r['recording']).stem} | {r['seconds']:.0f} | {r['label_hz']:.3f} / {r['label_blades']} "
+                f"| {r['shaft_hz']:.3f} / {r['blades']} | {r['score']:.0f} | {words} |"
+            )
+    out += [
+        "",
+        f"**{real['right']:.0f} % of these {real['n_clear']} are right** within 2 % or half a resolution, "
+        f"{real['right_or_multiple']:.0f} % right or a simple multiple or part, blades {real['blades']:.0f} %.",
+        f"Of {real['n_without_vessel']} recordings without a listed vessel {real['found_without_vessel']:.0f} % were "
+        "found to be modulated as by a propeller.",
+    ]
+    return "\n".join(out)
+
+
+def alarms() -> str:
+    """Contact starts asked for and measured."""
+    d = run("falsealarms")
+    first = d["settings"][0]
+    out = [
+        f"`tonald experiments falsealarms --hours {first['hours']:.0f} --fresh-seed {d['fresh_seed']} --data FOLDER` on the "
+        f"shipped bundle `{d['bundle']}`",
+        f"(simulated sea, {first['n_recordings']} fresh recordings of 10 min; its curve comes from 20 h of other seeds). All "
+        "figures: `docs/figures/falsealarms.json`.",
+        "",
+        "| asked for, per day | expected in 10 h | started | per day, 95 % Poisson | ± standard error over recordings "
+        "| strange vessels found | real ambient: starts | mains hum: starts |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for s in d["settings"]:
+        low, high = s["interval_95_per_day"]
+        labels = ", ".join(f"{k} {n}" for k, n in s["by_label"].items())
+        real = [f"{s[k]['n_starts']} in {60 * s[k]['hours']:.1f} min" for k in ("real_ambient", "real_hum")]
+        out.append(
+            f"| {s['false_alarms_per_day']:g}{' (extrapolated)' if s['extrapolated'] else ''} | {s['n_expected']:.0f} "
+            f"| {s['n_starts']}{f' ({labels})' if labels else ''} | {low:.0f}…{high:.0f} | {s['per_day']:.0f} ± "
+            f"{s['per_day_se']:.0f} | {s['ships']['strangers']['found']:.0f} % | {real[0]} | {real[1]} |"
+        )
+    known = [v for s in d["settings"] for k, v in s["ships"].items() if k != "strangers"]
+    out += [
+        "",
+        f"Vessels of the four known classes (2 to 14 dB) started their contact in {min(v['found'] for v in known):.0f} % of "
+        f"the recordings of a minute, after {max(v['median_s'] for v in known):.0f} s\n(median), at every setting; under "
+        f"another name in {max(v['misnamed'] for v in known):.0f} %. Starts come in clusters: their variance between "
+        f"recordings is {first['dispersion']:.0f} times the mean\nat the first setting.",
+    ]
+    return "\n".join(out)
+
+
+def coverage() -> str:
+    """Thresholds of a site: what calibrations remove and what they say of themselves."""
+    d = run("conformal")
+    out = [
+        f"`tonald experiments conformal --fresh-seed {d['fresh_seed']} --data ../shared/data`; all figures in per cent of "
+        "source-free cells removed, from",
+        f"[figures/conformal.json](figures/conformal.json), bundle `{d['bundle']}`. Simulated sea first.",
+        "",
+        "| windows | nominal | removed ± SE | 5 … 95 % of calibrations | interval holds |",
+        "|---|---|---|---|---|",
+    ]
+    for n, levels in d["coverage"].items():
+        for q, c in levels.items():
+            out.append(
+                f"| {n} | {100 * float(q):.0f} | {c['removed']:.2f} ± {c['se']:.2f} | {c['low']:.2f} … {c['high']:.2f} "
+                f"| {c['stated_interval_holds']:.0f} |"
+            )
+    return "\n".join(out)
+
+
+def sites() -> str:
+    """Other places: thresholds of the bundle and of the place."""
+    d = run("conformal")
+    out = ["| site | nominal | by the bundle's ± SE | by the site's ± SE |", "|---|---|---|---|"]
+    for name, row in {**d["sites"], "real ambient": d["real"]["real ambient"]}.items():
+        for q in ("0.86", "0.95", "0.99"):
+            cells = [
+                f"{row[q][k]:.2f} ± {row[q][k + '_se']:.2f} ({row[q][k + '_least']:.2f})" for k in ("bundle", "site")
+            ]
+            out.append(f"| {name} | {100 * float(q):.0f} | {cells[0]} | {cells[1]} |")
+    return "\n".join(out)
+
+
 def readme() -> str:
     """Three lines of the first page."""
     r = report()["evaluation"]
@@ -257,7 +368,7 @@ def bundle() -> str:
 
 
 BLOCKS: Mapping[str, Callable[[], str]] = {
-    f.__name__: f for f in (table1, peers, hard, parts, unknown, cost, readme, bundle)
+    f.__name__: f for f in (table1, peers, hard, parts, unknown, cost, alarms, coverage, sites, demon, readme, bundle)
 }
 
 

@@ -12,6 +12,7 @@ EXPERIMENTS = {
     "peers": "the truthless peers on the same windows with the same measures",
     "conformal": "truth-free thresholds, asked for and measured, here and at other places",
     "falsealarms": "contact starts on source-free sea, asked for and measured",
+    "demon": "how well DEMON tells shaft rate and blades, simulated and on labelled recordings",
     "wgan": "whether generated windows help a classifier, and how good they are",
     "unknowns": "which score finds vessels no network was trained on",
 }

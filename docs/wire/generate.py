@@ -26,6 +26,7 @@ from daemon.frames import (  # noqa: E402  (found only by the line above)
     ContactLine,
     Detection,
     Gap,
+    Modulated,
     Signature,
     Skipped,
     SourceState,
@@ -47,9 +48,11 @@ from daemon.wire_schema import (  # noqa: E402
     ENGINE,
     FAMILIES,
     LINE,
+    MODULATION_LINE,
     Field,
     json_schema,
 )
+from models.demon_lines import Modulation, ModulationLine  # noqa: E402
 from models.features import FeatureSpec  # noqa: E402
 
 if TYPE_CHECKING:
@@ -92,6 +95,10 @@ def known_records() -> list[Record]:
                 ContactLine(0, 72.125, 72.5, 71.75, -0.125, 11.5, 7, alive=True),
                 ContactLine(2, 144.25, 144.25, 144.5, 0.0625, 8.0, 4, alive=False),
             ),
+        ),
+        Modulated(
+            "file", "ch0", 1, 2000, 0, 120000,
+            Modulation(True, False, 42.5, 2.0625, 0.00390625, 4, (ModulationLine(4, 8.25, 11.5),)),
         ),
     ]  # fmt: skip
 
@@ -156,7 +163,7 @@ def table(fields: Mapping[str, Field]) -> str:
 def readme(text: str) -> str:
     """README with its tables, between ``<!-- fields NAME -->`` and ``<!-- end -->``, written anew."""
     parts = {"common": COMMON, "clock": CLOCK, "array": ARRAY, "line": LINE, "detection": DETECTION, "engine": ENGINE}
-    parts |= {"contact_line": CONTACT_LINE, "contact_rule": CONTACT_RULE} | FAMILIES
+    parts |= {"modulation_line": MODULATION_LINE, "contact_line": CONTACT_LINE, "contact_rule": CONTACT_RULE} | FAMILIES
 
     def fill(match: re.Match[str]) -> str:
         return f"{match[1]}\n{table(parts[match[2]])}\n{match[3]}"

@@ -158,6 +158,7 @@ def test_format_line_of_every_kind_is_one_line(contract: SimpleNamespace) -> Non
         "window",
         "signature",
         "contact",
+        "demon",
         "explain",
         "spectrogram",
         "gap",
@@ -165,6 +166,7 @@ def test_format_line_of_every_kind_is_one_line(contract: SimpleNamespace) -> Non
     assert all(line.isprintable() for line in lines.values())
     assert "end (gap)  vessel_0 for 16 s  72.1 Hz 12 dB 7x, 144.2 Hz 8 dB 4x" in lines["contact"]
     assert "invalid: 100 samples, 0.050 s" in lines["gap"]
+    assert "shaft 2.06 Hz (124 rpm), 4 blades, blade rate 8.25 Hz, 1 lines, 42 nats" in lines["demon"]
 
 
 def test_format_line_cannot_steer_the_terminal(contract: SimpleNamespace) -> None:
