@@ -13,6 +13,7 @@ from daemon.site_extract import SiteExtractor
 from daemon.site_state import Site
 from models.bundle import Bundle
 from models.check import CheckedExplainer
+from models.demon import DemonSpec
 from models.engines.base import Engine
 from models.errors import ConfigError
 from models.explainer import GRAPHS, Explainer, graphs_of
@@ -25,14 +26,16 @@ __all__ = ["Composition"]
 class Composition:
     """All that the settings ask for; `pipeline` gives a fresh chain of it, with no memory of another stream."""
 
-    config: Config
-    bundle: Bundle
     spec: FeatureSpec
     explainer: Explainer
     full: Explainer | None
     """The slow explanation that the live one is held against; None: nothing stands in for it, or no check is wanted."""
+    check_every: int
+    limits: Limits
     extractor: SiteExtractor
     rule: EffectiveRule
+    demon: DemonSpec | None
+    """None: not wanted."""
 
     @classmethod
     def of(cls, config: Config, bundle: Bundle, engine: Engine, site: Site) -> Composition:
@@ -52,13 +55,14 @@ class Composition:
         slow_anyway = explain.mode == "full" or explain.check_every == 0 or len(graphs_of(bundle)) == len(GRAPHS)
         full = None if slow_anyway else Explainer(bundle, engine, "full")
         rule = effective_rule(config, bundle)
-        return cls(config, bundle, spec, Explainer(bundle, engine, explain.mode), full, extractor, rule)
+        wanted_demon = config.demon
+        demon = DemonSpec(window_s=wanted_demon.window_s, step_s=wanted_demon.step_s) if wanted_demon.enabled else None
+        explainer = Explainer(bundle, engine, explain.mode)
+        return cls(spec, explainer, full, explain.check_every, limits, extractor, rule, demon)
 
     def pipeline(self) -> Pipeline:
         """A chain for one source."""
         explainer: Explainer | CheckedExplainer = self.explainer
         if self.full is not None:
-            wanted = self.config.extract
-            limits = Limits.of(self.bundle.thresholds, wanted.nominal, wanted.line_snr_db, wanted.n_lines_unknown)
-            explainer = CheckedExplainer(self.explainer, self.full, limits.score, self.config.explanation.check_every)
-        return Pipeline(self.spec, explainer, self.extractor, Contacts(self.spec, self.rule.rule))
+            explainer = CheckedExplainer(self.explainer, self.full, self.limits.score, self.check_every)
+        return Pipeline(self.spec, explainer, self.extractor, Contacts(self.spec, self.rule.rule), self.demon)

@@ -17,10 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from calibration.site import SiteCalibration
+from daemon.compose import Composition
 from daemon.config import Config
-from daemon.contact_gate import effective_rule
-from daemon.contacts import Contacts
-from daemon.extract import Limits
 from daemon.frames import (
     Analysed,
     AudioBlock,
@@ -36,20 +34,17 @@ from daemon.frames import (
     StreamStart,
 )
 from daemon.open_source import open_source
-from daemon.pipeline import Pipeline, with_hop
+from daemon.pipeline import with_hop
 from daemon.publisher import Publisher
 from daemon.records import Recorder, info_message
-from daemon.site_extract import SiteExtractor
 from daemon.site_refresh import SiteEstimate, SiteEstimator
 from daemon.site_state import Site, choose_site, next_version, save_site, site_path
 from daemon.wire import Identity, Message
 from models.bundle import Bundle
-from models.check import CheckedExplainer
-from models.demon import DemonSpec
 from models.engines import EngineReport, open_engine
 from models.engines.base import Engine
-from models.errors import ConfigError, InputError, PublishError
-from models.explainer import GRAPHS, Explainer, graphs_of
+from models.errors import InputError, PublishError
+from models.explainer import graphs_of
 from models.features import FeatureSpec
 
 __all__ = ["Counts", "Service"]
@@ -144,22 +139,14 @@ class Service:
         return report
 
     def _start_publishing(self, engine: Engine, report: EngineReport) -> None:
-        c, thresholds = self.config, self.bundle.thresholds
-        limits = Limits.of(thresholds, c.extract.nominal, c.extract.line_snr_db, c.extract.n_lines_unknown)
-        if c.extract.mode == "vessel" and limits.vessel is None:
-            raise ConfigError("extract.mode = 'vessel': this bundle has no line templates; calibrate it anew")
+        c = self.config
         self._site = choose_site(c, self.bundle)
         _LOGGER.log(logging.ERROR if self._site.problem else logging.INFO, "site calibration: %s", self._site.words())
-        site = self._site.calibration
-        self._extractor = SiteExtractor(self.spec, limits, c.extract.nominal, site, c.extract.mode)
-        self.contact_rule = effective_rule(c, self.bundle)
-        contacts = Contacts(self.spec, self.contact_rule.rule)
-        explainer = Explainer(self.bundle, engine, c.explanation.mode)
-        demon = DemonSpec(window_s=c.demon.window_s, step_s=c.demon.step_s) if c.demon.enabled else None
-        checked = self._checked(explainer, engine, limits)
-        self._pipeline = Pipeline(self.spec, checked, self._extractor, contacts, demon)
+        stages = Composition.of(c, self.bundle, engine, self._site)
+        self._extractor, self.contact_rule = stages.extractor, stages.rule
+        self._pipeline = stages.pipeline()
         refresh_s = 3600.0 * c.site.refresh_hours
-        self._estimator = SiteEstimator(self.bundle, explainer, refresh_s) if refresh_s else None
+        self._estimator = SiteEstimator(self.bundle, stages.explainer, refresh_s) if refresh_s else None
         identity = dataclasses.replace(Identity.new(c.node, self.bundle.id), calibration_id=self._site.id)
         self._recorder = Recorder(
             identity, self.spec, self.bundle.labels,
@@ -180,12 +167,6 @@ class Service:
             engine=report.name, precision=report.precision, device=report.device, endpoints=self.publisher.endpoints,
             contacts=self.contact_rule.to_dict(), site=self._site.to_dict(),
         )  # fmt: skip
-
-    def _checked(self, live: Explainer, engine: Engine, limits: Limits) -> Explainer | CheckedExplainer:
-        c = self.config.explanation
-        if c.mode == "full" or c.check_every == 0 or len(graphs_of(self.bundle)) == len(GRAPHS):
-            return live  # nothing stands in for the slow explanation
-        return CheckedExplainer(live, Explainer(self.bundle, engine, "full"), limits.score, c.check_every)
 
     @property
     def alive(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import logging
 import threading
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from daemon.sources.audio_file import AudioFileSource
 from daemon.wire import Identity, Message
 from models.bundle import Bundle
 from models.engines import open_engine
-from models.errors import BundleError, EngineError, TonaldError
+from models.errors import BundleError, EngineError, TonaldError, UsageError
 from models.explainer import graphs_of
 
 __all__ = ["FAILED", "Outcome", "reprocess_recording"]
@@ -85,8 +86,8 @@ def reprocess_recording(job: Job, unit: Unit) -> dict[str, Any]:
     ------
     InputError
         If the parts cannot be written.
-    BundleError, EngineError
-        If this machine has another bundle, or the engine does not work here.
+    UsageError, BundleError, EngineError
+        If this machine has another tonald or bundle, or the engine does not work here.
     """
     stages = _stages(job)
     outcome = Outcome(unit.recording, unit.part, unit.stamp)
@@ -173,6 +174,9 @@ def _stages(job: Job) -> _Stages:
     held: _Stages | None = getattr(_opened, "stages", None)
     if held is not None and held.key == job.key:
         return held
+    version = importlib.metadata.version("tonald")
+    if version != job.settings["tonald"]:
+        raise UsageError(f"a worker has tonald {version}, the run is of {job.settings['tonald']}: install the same")
     bundle = Bundle.load(Path(job.bundle_path))
     if bundle.id != job.settings["bundle"]:
         raise BundleError(f"{job.bundle_path} holds bundle {bundle.id} here, the run needs {job.settings['bundle']}")

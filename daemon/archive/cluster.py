@@ -21,11 +21,10 @@ from models.errors import InputError, UsageError
 __all__ = ["Pool", "checked_scheduler", "local_pool", "remote_pool"]
 
 CONNECT_S = 20.0
-ALLOWED_DEATHS = 3
-"""A recording whose worker died more often is listed as failed."""
+ALLOWED_DEATHS = 1
+"""A recording whose worker died more often is put aside until all others are done."""
 _CONFIG = {
     "distributed.scheduler.allowed-failures": ALLOWED_DEATHS,
-    "distributed.scheduler.worker-saturation": 1.0,  # a recording waits at the scheduler, not at a worker that may die
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
     "distributed.admin.tick.limit": "60 s",  # opening an engine is no fault of the event loop
@@ -65,6 +64,7 @@ def local_pool(n_workers: int, memory: str) -> Iterator[Pool]:
             n_workers=n_workers, threads_per_worker=1, processes=True, host="127.0.0.1", protocol="tls://",
             security=Security.temporary(), memory_limit=limit, dashboard_address=None, silence_logs=logging.CRITICAL,
             preload=["daemon.archive.worker"],
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
         ) as cluster,
         Client(cluster) as client,
     ):  # fmt: skip
@@ -97,6 +97,10 @@ def remote_pool(address: str, ca: Path | None, cert: Path | None, key: Path | No
         except (OSError, TimeoutError) as e:
             raise InputError(f"--scheduler {address}: no scheduler answers within {CONNECT_S:g} s ({e})") from e
         with client:
+            try:
+                client.wait_for_workers(1, timeout=CONNECT_S)
+            except TimeoutError as e:
+                raise InputError(f"--scheduler {address}: has no worker within {CONNECT_S:g} s: start some") from e
             yield Pool(client, f"cluster at {address}")
 
 

@@ -5,6 +5,7 @@
     OUT/manifest.json        settings, versions, meaning of the columns, counts of the last run
     OUT/windows/*.parquet    one part per recording, one row per window and channel
     OUT/contacts/*.parquet   one row per contact record
+    OUT/demon/*.parquet      one row per record of the modulation of the hiss
     OUT/gaps/*.parquet       one row per gap and channel
     OUT/recordings.parquet   one row per recording: what became of it
     OUT/failed.json          recordings without records, and why
@@ -95,7 +96,10 @@ class ArchiveFolder:
             except OSError as e:
                 raise UsageError(f"--out {self.path}: another 'tonald reprocess' is at work there") from e
             self._clear_unfinished()
-            yield
+            try:
+                yield
+            finally:
+                self._clear_unfinished()
 
     def begin(self, job: Job, *, redo: bool) -> None:
         """State the settings of this run in the manifest.

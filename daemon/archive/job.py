@@ -96,6 +96,7 @@ class Job:
             "extract": dataclasses.asdict(config.extract),
             "explanation": dataclasses.asdict(config.explanation),
             "contacts": rule.to_dict(),
+            "demon": dataclasses.asdict(config.demon),
             "channels": list(config.source.channels),
             "masks": config.publish.masks,
             "node": config.node,

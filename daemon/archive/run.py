@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+import dataclasses
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from calibration.dataset import Progress
 from daemon.archive.analyse import FAILED, Outcome, reprocess_recording
-from daemon.archive.cluster import ALLOWED_DEATHS, Pool
+from daemon.archive.cluster import Pool
 from daemon.archive.folder import ArchiveFolder
 from daemon.archive.job import Job, Unit
 from daemon.archive.parts import remove_parts
-from models.errors import TonaldError
+from models.errors import InputError, TonaldError
 
 __all__ = ["Summary", "in_pool", "reprocess"]
 
 Worker = Callable[[Job, Sequence[Unit]], Iterator[dict[str, Any]]]
 """Gives the outcome of each unit as it is known, in any order."""
+Task = Callable[[Job, Unit], dict[str, Any]]
+GONE = "the scheduler went away: what is done is kept, the same command goes on"
+KILLER = "the processes that worked at it died: it needs more memory than they may have, or its decoder crashes on it"
 
 
 @dataclass(slots=True)
@@ -65,53 +71,72 @@ def reprocess(
     return summary
 
 
-def in_pool(pool: Pool) -> Worker:
-    """Work by a pool, as many recordings under way as it has threads, and as many waiting."""
+def in_pool(pool: Pool, task: Task = reprocess_recording) -> Worker:
+    """Work by a pool, as many recordings under way as it has threads.
+
+    A recording whose worker dies is given to another. One whose workers keep dying is tried once more when all others
+    are done, alone, before it is listed as failed: the death may have been a neighbour's fault.
+    """
 
     def work(job: Job, units: Sequence[Unit]) -> Iterator[dict[str, Any]]:
-        from distributed import as_completed
-
-        waiting = iter(units)
-        running: dict[Any, Unit] = {}
-        finished = as_completed()
-
-        def submit() -> None:
-            n_most = 2 * max(1, sum(_threads(pool.client)))
-            while len(running) < n_most and (unit := next(waiting, None)) is not None:
-                future = pool.client.submit(reprocess_recording, job, unit, key=f"{unit.part}-{job.key}", pure=False)
-                running[future] = unit
-                finished.add(future)
-
-        try:
-            submit()
-            while running:
-                future = next(finished)
-                unit = running.pop(future)
-                yield _outcome(future, job, unit)
-                submit()
-        finally:
-            pool.client.cancel(list(running))
+        suspects = []
+        for unit, outcome in _finished(pool.client, task, job, units):
+            if outcome is None:
+                suspects.append(unit)
+            else:
+                yield outcome
+        for unit in suspects:
+            for _, outcome in _finished(pool.client, task, job, [unit]):
+                yield _given_up(job, unit, KILLER) if outcome is None else outcome
 
     return work
 
 
-def _threads(client: Any) -> list[int]:  # noqa: ANN401  (distributed has no types)
-    workers: Mapping[str, Mapping[str, int]] = client.scheduler_info(n_workers=-1)["workers"]
-    return [w["nthreads"] for w in workers.values()]
+def _finished(client: Any, task: Task, job: Job, units: Sequence[Unit]) -> Iterator[tuple[Unit, dict[str, Any] | None]]:  # noqa: ANN401  (distributed has no types)
+    """Each unit with its outcome, as they are known; None where its workers died."""
+    from distributed import as_completed
+
+    waiting = iter(units)
+    running: dict[Any, Unit] = {}
+    finished = as_completed()
+
+    def submit() -> None:
+        n_most = max(1, sum(client.nthreads().values()))
+        while len(running) < n_most and (unit := next(waiting, None)) is not None:
+            future = client.submit(task, job, unit, key=f"{unit.part}-{uuid.uuid4().hex}", pure=False)
+            running[future] = unit
+            finished.add(future)
+
+    try:
+        submit()
+        while running:
+            future = next(finished)
+            unit = running.pop(future)
+            submit()
+            yield unit, _outcome(future, job, unit)
+    except OSError as e:
+        raise InputError(GONE) from e
+    finally:
+        with contextlib.suppress(OSError):  # nobody is there to be told
+            client.cancel(list(running))
 
 
-def _outcome(future: Any, job: Job, unit: Unit) -> dict[str, Any]:  # noqa: ANN401
+def _outcome(future: Any, job: Job, unit: Unit) -> dict[str, Any] | None:  # noqa: ANN401
     from distributed.scheduler import KilledWorker
 
+    if future.status in ("cancelled", "lost"):
+        raise InputError(GONE)
     error = future.exception()
     if error is None:
         result: dict[str, Any] = future.result()
         return result
     if isinstance(error, TonaldError):
         raise error
-    what = f"unexpected {type(error).__name__}: {error}"
     if isinstance(error, KilledWorker):
-        what = f"{ALLOWED_DEATHS + 1} workers died while they were at it: out of memory, or the decoder crashes on it"
+        return None
+    return _given_up(job, unit, f"unexpected {type(error).__name__}: {error}")
+
+
+def _given_up(job: Job, unit: Unit, why: str) -> dict[str, Any]:
     remove_parts(Path(job.out), unit.part)
-    outcome = Outcome(unit.recording, unit.part, unit.stamp, FAILED, what)
-    return {name: getattr(outcome, name) for name in Outcome.__slots__}
+    return dataclasses.asdict(Outcome(unit.recording, unit.part, unit.stamp, FAILED, why))

@@ -1,8 +1,8 @@
 """The tables of an archive run: Arrow schemas made from the wire contract, rows made from the daemon's own messages.
 
-A window is one row, its signatures are nested in it; contacts and gaps have tables of their own. Names and meanings are
-those of docs/wire; what is the same for all rows of a run stands in the manifest instead. ``t_first_sample_ns`` becomes
-``time``, a timestamp; ``probabilities`` becomes one column ``p_LABEL`` for each label of the bundle.
+A window is one row, its signatures are nested in it; contacts, modulation and gaps have tables of their own. Names and
+meanings are those of docs/wire; what is the same for all rows of a run stands in the manifest instead.
+``t_first_sample_ns`` becomes ``time``, a timestamp; ``probabilities`` becomes one column ``p_LABEL`` for each label.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from daemon.wire_schema import COMMON, FAMILIES, Field
 
 __all__ = ["TABLES", "RowMaker", "mask_of", "schemas"]
 
-TABLES = ("windows", "contacts", "gaps")
+TABLES = ("windows", "contacts", "demon", "gaps")
 """Folders of parts; a recording's part of ``windows`` is written last."""
-_TABLE_OF = {"window": "windows", "contact": "contacts", "gap": "gaps"}
+_TABLE_OF = {"window": "windows", "contact": "contacts", "demon": "demon", "gap": "gaps"}
 _SLOT = ("channel", "fs", "grid_index", "first_sample", "n_samples")
 _OWN = ("mode", "label", "probability", "evidence_nats", "n_lines", "lines", "mask_cells")
 """Fields of a signature that do not repeat those of its window."""
@@ -46,6 +46,7 @@ def schemas(labels: Sequence[str]) -> dict[str, pa.Schema]:
     return {
         "windows": pa.schema([*start, *span, *stated, *rest, *p, signatures]),
         "contacts": pa.schema([*start, *spans["contacts"], *_rest("contact")]),
+        "demon": pa.schema([*start, *spans["demon"], *_rest("demon")]),
         "gaps": pa.schema([*start, *spans["gaps"], *_rest("gap")]),
     }
 
