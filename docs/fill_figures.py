@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/calibration.md", "docs/contacts.md", "docs/demon.md", "docs/method.md", "docs/site.md")
+PAGES = (
+    "README.md",
+    "docs/calibration.md",
+    "docs/contacts.md",
+    "docs/demon.md",
+    "docs/method.md",
+    "docs/real-recordings.md",
+    "docs/site.md",
+)
 BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n)(.*?)(<!-- end -->)", re.S)
 
 Row = Mapping[str, Any]
@@ -260,6 +268,39 @@ def demon() -> str:
     return "\n".join(out)
 
 
+def vessels() -> str:
+    """Vessel or not, by splits."""
+    d = run("vessels")
+    n_vessels, n_sea = len(d["groups"]["vessel"]), len(d["groups"]["ambient"])
+    out = [
+        f"`tonald experiments vessels --data ../shared/data`: {d['n_vessel_windows']} windows of {n_vessels} vessels at "
+        f"{len(d['sites']['vessel'])} sites, {d['n_windows'] - d['n_vessel_windows']} of {n_sea} ambient sessions\nat "
+        f"{len(d['sites']['ambient'])} other sites; per cent, with 95 % intervals over vessels and sessions drawn anew.",
+        "",
+        "| judge | windows split | area under the curve | balanced accuracy |",
+        "|---|---|---|---|",
+    ]
+    for judge, splits in d["judges"].items():
+        for split, f in splits.items():
+            cells = [f"{f[k]:.1f} [{f[k + '_95'][0]:.1f}, {f[k + '_95'][1]:.1f}]" for k in ("auc", "balanced_accuracy")]
+            out.append(f"| `{judge}` | {split} | {cells[0]} | {cells[1]} |")
+    return "\n".join(out)
+
+
+def folders() -> str:
+    """Lines and calls by folder."""
+    out = [
+        "| folder | windows | sessions or vessels | coherent lines | tones | lines in families | called a vessel, % |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, f in run("vessels")["folders"].items():
+        out.append(
+            f"| {name} | {f['n_windows']} | {f['n_groups']} | {f['coherent']:.1f} | {f['tones']:.1f} "
+            f"| {f['in_families']:.1f} | {f['called_vessel']:.0f} |"
+        )
+    return "\n".join(out)
+
+
 def alarms() -> str:
     """Contact starts asked for and measured."""
     d = run("falsealarms")
@@ -368,7 +409,23 @@ def bundle() -> str:
 
 
 BLOCKS: Mapping[str, Callable[[], str]] = {
-    f.__name__: f for f in (table1, peers, hard, parts, unknown, cost, alarms, coverage, sites, demon, readme, bundle)
+    f.__name__: f
+    for f in (
+        table1,
+        peers,
+        hard,
+        parts,
+        unknown,
+        cost,
+        alarms,
+        coverage,
+        sites,
+        vessels,
+        folders,
+        demon,
+        readme,
+        bundle,
+    )
 }
 
 

@@ -13,6 +13,7 @@ EXPERIMENTS = {
     "conformal": "truth-free thresholds, asked for and measured, here and at other places",
     "falsealarms": "contact starts on source-free sea, asked for and measured",
     "demon": "how well DEMON tells shaft rate and blades, simulated and on labelled recordings",
+    "vessels": "vessel or not on real recordings, by splits that leak and one that does not",
     "wgan": "whether generated windows help a classifier, and how good they are",
     "unknowns": "which score finds vessels no network was trained on",
 }

@@ -1,4 +1,4 @@
-"""What the documentation says of site calibrations in words is what was measured; its tables are held by tests/house."""
+"""What the documentation says of site calibrations in words is what was measured; tests/house holds its tables."""
 
 import json
 from pathlib import Path
