@@ -143,14 +143,18 @@ class ArchiveFolder:
         return found
 
     def done(self, job: Job, units: Sequence[Unit]) -> tuple[dict[str, dict[str, Any]], int]:
-        """Outcome of each unit that is done, by its part; and how many are to be done again since they changed."""
+        """Outcome of all that is done, by part, and how many units changed since: these are not among them.
+
+        What is no longer among the units stays: its recording may have been moved away to make room.
+        """
+        stamps = {u.part: u.stamp for u in units}
         found, n_changed = {}, 0
-        for unit in units:
-            about = about_part(self.path, unit.part)
+        for part in sorted(p.stem for p in (self.path / "windows").glob("*.parquet")):
+            about = about_part(self.path, part)
             if about is None or about.get("key") != job.key:
                 continue
-            if tuple(about["stamp"]) == unit.stamp:
-                found[unit.part] = about
+            if tuple(about["stamp"]) == stamps.get(part, tuple(about["stamp"])):
+                found[part] = about
             else:
                 n_changed += 1
         return found, n_changed

@@ -35,6 +35,8 @@ class Summary:
     """Recordings that were done before."""
     n_changed: int = 0
     """Recordings done again, since they changed."""
+    n_gone: int = 0
+    """Recordings that were done before and are no longer below the folder; their records stay."""
     outcomes: list[dict[str, Any]] = field(default_factory=list)
     """Of this run."""
 
@@ -59,7 +61,8 @@ def reprocess(
     before, n_changed = folder.done(job, units)
     todo = [u for u in units if u.part not in before]
     todo.sort(key=lambda u: -u.stamp[0])  # the long ones first: no process is left with one while the others are idle
-    summary = Summary(len(before), n_changed)
+    n_gone = len(set(before) - {u.part for u in units})
+    summary = Summary(len(before) - n_gone, n_changed, n_gone)
     known: dict[str, dict[str, Any]] = dict(before)
     try:
         for n, outcome in enumerate(work(job, todo), 1):
@@ -67,7 +70,7 @@ def reprocess(
             known[outcome["part"]] = outcome
             progress("recordings", n, len(todo))
     finally:
-        folder.end(job, known, len(units) - len(known))
+        folder.end(job, known, sum(u.part not in known for u in units))
     return summary
 
 

@@ -142,6 +142,8 @@ def _tell(summary: Summary, out: Path, took_s: float) -> int:
     n_windows, n_skipped = (sum(o[name] for o in done) for name in ("n_windows", "n_skipped"))
     again = f", {summary.n_changed} of them again since they changed" if summary.n_changed else ""
     print(f"{len(done)} recordings done{again}, {summary.n_before} were done before, {len(failed)} failed")
+    if summary.n_gone:
+        print(f"{summary.n_gone} more, no longer in the folder, were done before: their records stay")
     print(f"{audio_s:.0f} s of audio in {took_s:.1f} s: {n_windows} windows analysed, {n_skipped} not; see {out}")
     _list("with a note", [o for o in done if o["detail"]])
     _list("FAILED", failed)
