@@ -15,7 +15,7 @@ from models.bundle import Bundle
 from models.engines.base import Engine, Tensors
 from models.errors import EngineError
 
-__all__ = ["check", "differences"]
+__all__ = ["check", "differences", "miss", "tolerances"]
 
 
 def check(engine: Engine, bundle: Bundle) -> dict[str, dict[str, float]]:
@@ -28,14 +28,27 @@ def check(engine: Engine, bundle: Bundle) -> dict[str, dict[str, float]]:
     """
     found = differences(engine, bundle)
     for graph, by_output in found.items():
-        allowed = tolerances(bundle, graph, engine.precision)
-        for output, difference in by_output.items():
-            if not difference <= allowed[output]:
-                raise EngineError(
-                    f"{engine.name} ({engine.precision}) misses the golden outputs of graph {graph}: {output} differs "
-                    f"by {difference:.3g}, allowed is {allowed[output]:.3g}: it may not serve this bundle"
-                )
+        if why := miss(engine, bundle, graph, by_output):
+            raise EngineError(why)
     return found
+
+
+def miss(engine: Engine, bundle: Bundle, graph: str, by_output: Mapping[str, float]) -> str | None:
+    """Why differences found in one graph forbid an engine to serve; None if they do not.
+
+    Raises
+    ------
+    EngineError
+        If the bundle was not calibrated for the engine's precision.
+    """
+    allowed = tolerances(bundle, graph, engine.precision)
+    for output, difference in by_output.items():
+        if not difference <= allowed[output]:
+            return (
+                f"{engine.name} ({engine.precision}) misses the golden outputs of graph {graph}: {output} differs "
+                f"by {difference:.3g}, allowed is {allowed[output]:.3g}: it may not serve this bundle"
+            )
+    return None
 
 
 def tolerances(bundle: Bundle, graph: str, precision: str) -> Mapping[str, float]:
