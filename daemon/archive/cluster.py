@@ -28,7 +28,6 @@ _CONFIG = {
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
     "distributed.admin.tick.limit": "60 s",  # opening an engine is no fault of the event loop
-    "distributed.comm.retry.count": 3,
 }
 
 

@@ -20,7 +20,7 @@ from daemon.archive.folder import ArchiveFolder  # noqa: E402
 from daemon.archive.job import Job  # noqa: E402
 
 FS = 4000
-SECONDS = 24.0
+SECONDS = 16.0
 HOLE = slice(10 * FS, 11 * FS)
 """Samples of the second channel of ``_strange name é/two.wav`` that are no numbers."""
 

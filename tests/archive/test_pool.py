@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
@@ -21,6 +23,7 @@ from daemon.archive.run import in_pool, reprocess
 from daemon.archive.tables import TABLES
 from daemon.cli import main
 from models.errors import InputError, UsageError
+from tests.archive.conftest import FS, write
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -183,11 +186,13 @@ def test_work_goes_beyond_this_machine_only_over_tls_or_on_ones_word(
 
 
 def test_interrupted_it_ends_all_and_goes_on_where_it_was(
-    good: Path, tmp_path: Path, expected: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+    good: Path, tmp_path: Path, pool: Pool, make_job: MakeJob, expected: dict[str, bytes]
 ) -> None:
-    """Ctrl-C reaches the whole group, as from a terminal."""
-    out = tmp_path / "out"
-    words = ["reprocess", str(good), "--out", str(out), "--workers", "1"]
+    """Ctrl-C reaches the whole group, as from a terminal, while one process is at a long recording."""
+    archive, out = tmp_path / "archive", tmp_path / "out"
+    shutil.copytree(good, archive)
+    long = write(archive / "long.wav", np.random.default_rng(0).normal(0.0, 0.01, 1800 * FS).astype(np.float32))
+    words = ["reprocess", str(archive), "--out", str(out), "--workers", "2"]
     with subprocess.Popen(
         [sys.executable, "-m", "daemon", *words], cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True
     ) as run:
@@ -201,10 +206,15 @@ def test_interrupted_it_ends_all_and_goes_on_where_it_was(
     assert "the same command goes on" in err
     assert "Traceback" not in err
     assert psutil.wait_procs(children, timeout=10)[1] == []
-    assert 1 <= len(list(windows.iterdir())) < 6
+    assert parts(out).items() <= expected.items(), "what is there is whole"
+    assert parts(out)
     assert not list((out / "unfinished").iterdir())
-    assert main(words) == 0
-    assert "6 recordings done" not in capsys.readouterr().out
+    long.unlink()
+    folder = ArchiveFolder(out)
+    with folder.locked():
+        summary = reprocess(folder, make_job(out), units_of(archive), in_pool(pool), lambda *_: None)
+    assert summary.n_before >= 1
+    assert summary.n_before + len(summary.with_state("done")) == 6
     assert parts(out) == expected
 
 
@@ -247,7 +257,7 @@ def test_real_recordings_give_the_same_records_by_one_process_and_by_two(
     tmp_path: Path, pool: Pool, make_job: MakeJob
 ) -> None:
     """A few of each kind; `tonald reprocess` of all with 1 and 2 workers is in docs/archive.md."""
-    units = units_of(DATA)[::16]
+    units = units_of(DATA)[::30]
     folder = ArchiveFolder(tmp_path / "two")
     with folder.locked():
         reprocess(folder, make_job(folder.path), units, in_pool(pool), lambda *_: None)
@@ -258,4 +268,4 @@ def test_real_recordings_give_the_same_records_by_one_process_and_by_two(
         job = make_job(alone.path)
         reprocess(alone, job, units, lambda job, units: (reprocess_recording(job, u) for u in units), lambda *_: None)
     assert parts(alone.path) == parts(folder.path)
-    assert pq.read_table(alone.path / "windows").num_rows > 50
+    assert pq.read_table(alone.path / "windows").num_rows > 20

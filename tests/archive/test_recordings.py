@@ -13,8 +13,8 @@ from daemon.archive.job import Job, Unit, units_of
 from daemon.archive.parts import about_part, part_path
 from daemon.archive.tables import TABLES, mask_of, schemas
 from daemon.compose import Composition
-from daemon.config import Config
-from daemon.frames import Analysed, Contact, Signature, Skipped
+from daemon.config import Config, DemonConfig
+from daemon.frames import Analysed, Contact, Modulated, Signature, Skipped
 from daemon.site_state import Site
 from daemon.sources.audio_file import AudioFileSource
 from models.bundle import Bundle
@@ -34,13 +34,14 @@ def unit_named(folder: Path, name: str) -> Unit:
     return next(u for u in units_of(folder) if u.recording.endswith(name))
 
 
-def test_records_are_those_of_the_daemon(good: Path, out: Path, make_job: MakeJob) -> None:
+def test_records_are_those_of_the_daemon(good: Path, out: Path) -> None:
     """The daemon's own chain, fed with its own short blocks, window by window."""
     unit = unit_named(good, "two.wav")
-    outcome = reprocess_recording(make_job(out), unit)
+    config = Config(demon=DemonConfig(window_s=10.0, step_s=2.0))
+    outcome = reprocess_recording(Job.of(config, out), unit)
     bundle = Bundle.load(Bundle.shipped())
     engine, _ = open_engine(bundle, "auto", max_batch=32, n_threads=1, graphs=graphs_of(bundle))
-    pipeline = Composition.of(Config(), bundle, engine, Site(None)).pipeline()
+    pipeline = Composition.of(config, bundle, engine, Site(None)).pipeline()
     source = AudioFileSource(Path(unit.path))
     live = []
     while (event := source.read(0.0)) is not None:
@@ -77,6 +78,11 @@ def test_records_are_those_of_the_daemon(good: Path, out: Path, make_job: MakeJo
     assert [(c["event"], c["label"], c["channel"]) for c in contacts] == [
         (c.event, c.label, c.channel) for c in live if isinstance(c, Contact)
     ]
+    modulated = [r for r in live if isinstance(r, Modulated)]
+    assert [(d["channel"], d["first_sample"], d["score_nats"]) for d in rows(out, unit, "demon")] == [
+        (m.channel, m.first_sample, m.modulation.score) for m in modulated
+    ]
+    assert modulated
     assert len({c["contact_id"] for c in contacts if c["event"] == "start"}) == outcome["n_contacts"]
 
 
