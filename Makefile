@@ -9,10 +9,10 @@ PINS := pyproject.toml constraints.txt
 RUN_STAMP := $(VENV)/.run-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
 DEV_STAMP := $(VENV)/.dev-$(shell cat $(PINS) Makefile | cksum | cut -d' ' -f1)
 
-.PHONY: help run demo test test-all check bench bundle venv system notices clean
+.PHONY: help run demo test test-all check check-tensorrt bench bundle venv system notices clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 run demo: $(RUN_STAMP)  ## install what the daemon needs and show it at work on a simulated ocean (Ctrl-C ends it)
 	@$(TONALD) demo
@@ -32,6 +32,9 @@ check: $(DEV_STAMP)  ## format, lint, types, import directions
 	MYPYPATH=typings:typings/tensorrt-10.16 $(BIN)/mypy --cache-dir .mypy_cache/tensorrt-10.16 models/engines
 	MYPYPATH=typings:typings/tensorrt-11.4 $(BIN)/mypy --cache-dir .mypy_cache/tensorrt-11.4 models/engines
 	$(BIN)/lint-imports
+
+check-tensorrt: $(DEV_STAMP)  ## the TensorRT engine, proved as far as no card is needed (fetches 105 MB of wheels once)
+	$(BIN)/python -m tests.trt
 
 bench: $(DEV_STAMP)  ## speed of one explained window, against the peers, in one run
 	$(TONALD) bench window

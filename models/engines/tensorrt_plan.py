@@ -93,7 +93,7 @@ def build_plan(onnx: bytes, info: GraphInfo, max_batch: int, timings: bytes) -> 
     network = builder.create_network(0 if strong is None else 1 << int(strong))
     parser = trt.OnnxParser(network, LOGGER)
     if not parser.parse(onnx):
-        words = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
+        words = " ".join("; ".join(parser.get_error(i).desc() for i in range(parser.num_errors)).split())[:500]
         raise EngineError(f"{NAME} cannot parse graph {info.name}: {words}")
     config = _config(builder, info, max_batch)
     cache = config.create_timing_cache(timings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,10 +53,14 @@ def assert_empty(cudart: Cudart) -> None:
 
 
 def test_mixed_batches_are_bit_equal_and_captured_when_they_come_again(
-    bundle: Bundle, install: Install, wanted: dict[int, dict[str, np.ndarray]]
+    bundle: Bundle,
+    install: Install,
+    wanted: dict[int, dict[str, np.ndarray]],
+    record_testsuite_property: Callable[[str, object], None],
 ) -> None:
     cudart, _ = install()
     engine = engine_of(bundle, cudart)
+    record_testsuite_property("batches", " ".join(map(str, MIXED)))
     assert engine.captured[GRAPH] == (1, 3), "proving runs the golden windows together and one alone"
     before = cudart.log.count("cudaGraphLaunch")
     assert_runs(engine, wanted, MIXED)
@@ -100,7 +105,10 @@ def test_refused_capture_changes_no_result(
 
 
 def test_each_call_failing_in_turn_is_an_engine_error_or_harmless(
-    bundle: Bundle, install: Install, wanted: dict[int, dict[str, np.ndarray]]
+    bundle: Bundle,
+    install: Install,
+    wanted: dict[int, dict[str, np.ndarray]],
+    record_testsuite_property: Callable[[str, object], None],
 ) -> None:
     sizes = (1, 2, 2, 2, 1)
 
@@ -135,6 +143,8 @@ def test_each_call_failing_in_turn_is_an_engine_error_or_harmless(
         names, survived = drive(at)
         assert names[at] == name, "the calls before the failing one are always the same"
         outcome.setdefault(name, set()).add(survived)
+    record_testsuite_property("calls_failed_in_turn", len(calls))
+    record_testsuite_property("functions_failed", len(outcome))
     always = {name for name, o in outcome.items() if o == {True}}
     sometimes = {name for name, o in outcome.items() if len(o) == 2}
     assert always == {
