@@ -51,17 +51,19 @@ def info_message(
     endpoints: Sequence[str],
     contacts: Mapping[str, Any] | None = None,
     site: Mapping[str, Any] | None = None,
+    passed_over: Sequence[str] = (),
 ) -> Message:
     """What this daemon is, for ``info/``; the publisher sends it again to every new subscriber.
 
     ``contacts`` is the rule of contacts, as `daemon.contact_gate.EffectiveRule.to_dict` gives it; None: none are kept.
     ``site`` is what `daemon.site_state.Site.to_dict` says of the site calibration; None: there is none.
+    ``passed_over`` says of each engine tried before this one why it does not serve.
     """
     body = {
         **common(identity, "info"),
         "version": version,
         "labels": list(labels),
-        "engine": {"name": engine, "precision": precision, "device": device},
+        "engine": {"name": engine, "precision": precision, "device": device, "passed_over": list(passed_over)},
         "features": spec.to_dict(),
         "contacts": None if contacts is None else dict(contacts),
         "endpoints": list(endpoints),

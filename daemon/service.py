@@ -165,7 +165,7 @@ class Service:
         return info_message(
             self.publisher.identity, self.spec, version=importlib.metadata.version("tonald"), labels=self.bundle.labels,
             engine=report.name, precision=report.precision, device=report.device, endpoints=self.publisher.endpoints,
-            contacts=self.contact_rule.to_dict(), site=self._site.to_dict(),
+            contacts=self.contact_rule.to_dict(), site=self._site.to_dict(), passed_over=report.reasons,
         )  # fmt: skip
 
     @property

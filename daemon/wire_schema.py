@@ -180,6 +180,7 @@ ENGINE: dict[str, Field] = {
     "name": _str("runtime"),
     "precision": _str("what the convolutions compute in"),
     "device": _str("processor or card"),
+    "passed_over": Field("list", "engines tried before it, and why each does not serve", of=_str("one line")),
 }
 
 FAMILIES: dict[str, dict[str, Field]] = {

@@ -115,6 +115,7 @@ def known_messages() -> list[Message]:
     info = info_message(
         IDENTITY, SPEC, version="0.1.0", labels=LABELS, engine="openvino", precision="f32", device="CPU",
         endpoints=["tcp://127.0.0.1:5565"], contacts=RULE, site=SITE,
+        passed_over=["no tensorrt: no usable NVIDIA card: CUDA counts none; is its driver installed (nvidia-smi)?"],
     )  # fmt: skip
     heartbeat = {
         **common(IDENTITY, "heartbeat"), "interval_s": 1.0, "uptime_s": 12.5, "t_sent_ns": T_NS, "final": False,
