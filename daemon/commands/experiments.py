@@ -10,6 +10,8 @@ __all__ = ["EXPERIMENTS", "add_arguments", "run"]
 EXPERIMENTS = {
     "table1": "Table I of the paper beside the paper's own figures, and what beats it",
     "peers": "the truthless peers on the same windows with the same measures",
+    "networks": "the paper's network beside ours, representatives by number, epochs of the auto-encoder",
+    "denoisers": "denoisers that learn, with truth and without, on the windows of the peers",
     "conformal": "truth-free thresholds, asked for and measured, here and at other places",
     "falsealarms": "contact starts on source-free sea, asked for and measured",
     "demon": "how well DEMON tells shaft rate and blades, simulated and on labelled recordings",
