@@ -29,13 +29,13 @@ from daemon.archive.tables import TABLES, schemas
 from models.bundle import Bundle
 from models.errors import InputError, UsageError
 
-__all__ = ["MANIFEST", "ArchiveFolder"]
+__all__ = ["MANIFEST", "RECORDINGS_SCHEMA", "ArchiveFolder"]
 
 MANIFEST = "manifest.json"
 RECORDINGS = "recordings.parquet"
 FAILURES = "failed.json"
 LOCK = ".lock"
-_OUTCOME = pa.schema(
+RECORDINGS_SCHEMA = pa.schema(
     [
         pa.field(name, kind, metadata={"doc": doc})
         for name, kind, doc in (
@@ -162,7 +162,7 @@ class ArchiveFolder:
     def end(self, job: Job, outcomes: Mapping[str, dict[str, Any]], n_open: int) -> None:
         """Write what became of the recordings, and the counts."""
         rows = sorted(outcomes.values(), key=lambda o: str(o["recording"]))
-        table = pa.Table.from_pylist([{**r, "time": r["t_first_sample_ns"]} for r in rows], _OUTCOME)
+        table = pa.Table.from_pylist([{**r, "time": r["t_first_sample_ns"]} for r in rows], RECORDINGS_SCHEMA)
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
         write_whole(self.path / RECORDINGS, sink.getvalue().to_pybytes())
@@ -183,7 +183,7 @@ class ArchiveFolder:
             "labels": list(job.labels),
             "features": spec.to_dict(),
             "mask_shape": list(spec.shape[1:]),
-            "columns": {**columns, "recordings": _meanings(_OUTCOME)},
+            "columns": {**columns, "recordings": _meanings(RECORDINGS_SCHEMA)},
             "counts": dict(counts),
         }
         write_whole(self.path / MANIFEST, (json.dumps(content, indent=1) + "\n").encode())

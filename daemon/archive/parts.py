@@ -81,9 +81,8 @@ class Parts:
                 writer.close()
                 _to_disk(self._unfinished(table))
             self._writers.clear()
-            for table in reversed(TABLES):
+            for table in reversed(TABLES):  # that of windows last, when the others are safe: it is what counts
                 self._unfinished(table).replace(part_path(self._out, table, self._part))
-            for table in TABLES:
                 _to_disk(self._out / table)
 
     def _flush(self, table: str) -> None:
