@@ -46,6 +46,8 @@ class Recording:
     n_samples: int
     truth: Path | None
     """Side-car, if there is one."""
+    ties: tuple[str, ...] = ()
+    """What joins it to others: ``name NAME`` up to ``_partN``, ``vessel``, ``source_path``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def scan(
         if isinstance(opened, Refused):
             refused.append(opened)
         else:
-            recordings.append(replace(opened, group=group))
+            recordings.append(replace(opened, group=group, ties=entry.ties))
     if not recordings:
         raise InputError(f"{folder}: none of {len(entries)} files can be used; the first: {refused[0].reason}")
     return Catalogue(folder, tuple(recordings), tuple(refused))

@@ -268,6 +268,12 @@ def demon() -> str:
     return "\n".join(out)
 
 
+def with_interval(f: Row, key: str, sign: str = "") -> str:
+    """A figure with its 95 % interval."""
+    low, high = f[f"{key}_95"]
+    return f"{f[key]:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+
+
 def vessels() -> str:
     """Vessel or not, by splits."""
     d = run("vessels")
@@ -277,26 +283,56 @@ def vessels() -> str:
         f"{len(d['sites']['vessel'])} sites, {d['n_windows'] - d['n_vessel_windows']} of {n_sea} ambient sessions\nat "
         f"{len(d['sites']['ambient'])} other sites; per cent, with 95 % intervals over vessels and sessions drawn anew.",
         "",
-        "| judge | windows split | area under the curve | balanced accuracy |",
-        "|---|---|---|---|",
+        "| judge | windows split | area under the curve | balanced accuracy | area against `spectra` | accuracy against it |",
+        "|---|---|---|---|---|---|",
     ]
     for judge, splits in d["judges"].items():
         for split, f in splits.items():
-            cells = [f"{f[k]:.1f} [{f[k + '_95'][0]:.1f}, {f[k + '_95'][1]:.1f}]" for k in ("auc", "balanced_accuracy")]
-            out.append(f"| `{judge}` | {split} | {cells[0]} | {cells[1]} |")
+            rival = d["better_than_baseline"].get(judge, {}).get(split)
+            cells = [with_interval(f, k) for k in ("auc", "balanced_accuracy")]
+            cells += [with_interval(rival, k, "+") if rival else "" for k in ("auc", "balanced_accuracy")]
+            out.append(f"| `{judge}` | {split} | " + " | ".join(cells) + " |")
+    return "\n".join(out)
+
+
+def pairs() -> str:
+    """Balanced accuracy of each pair of sites."""
+    d = run("vessels")
+    judges = list(d["judges"])
+    out = ["| sites never heard | " + " | ".join(f"`{j}`" for j in judges) + " |", "|---" * (len(judges) + 1) + "|"]
+    for k, (vessel, sea) in enumerate(d["pairs"]):
+        cells = [f"{d['judges'][j]['by site']['balanced_accuracy_of_folds'][k]:.0f}" for j in judges]
+        out.append(f"| {vessel}, {sea} | " + " | ".join(cells) + " |")
+    return "\n".join(out)
+
+
+def negatives() -> str:
+    """The same with other folders for ambient."""
+    splits = ("random", "by vessel", "by site")
+    out = ["| ambient | judge | " + " | ".join(splits) + " |", "|---|---|---|---|---|"]
+    for row in run("vessels")["other_negatives"]:
+        cells = [f"{row[s]['auc']:.0f} / {row[s]['balanced_accuracy']:.0f}" for s in splits[:2]]
+        cells.append(f"{with_interval(row['by site'], 'auc')} / {with_interval(row['by site'], 'balanced_accuracy')}")
+        out.append(f"| {row['ambient']} | {row['judge']} | " + " | ".join(cells) + " |")
     return "\n".join(out)
 
 
 def folders() -> str:
     """Lines and calls by folder."""
+    d = run("vessels")
     out = [
-        "| folder | windows | sessions or vessels | coherent lines | tones | lines in families | called a vessel, % |",
-        "|---|---|---|---|---|---|---|",
+        f"Bundle {d['bundle']['bundle']}, its windows {d['bundle']['seconds']:.1f} s long; the others 5 s.",
+        "",
+        "| folder | windows | sessions or vessels | coherent lines | tones | lines in families | `mixed`: a vessel, % "
+        "| `simulated`: a vessel, % | bundle: windows | named a vessel it knows, % | unknown, % |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, f in run("vessels")["folders"].items():
+    for name, f in d["folders"].items():
+        heard, called = d["bundle"]["folders"][name], f["called_vessel"]
         out.append(
             f"| {name} | {f['n_windows']} | {f['n_groups']} | {f['coherent']:.1f} | {f['tones']:.1f} "
-            f"| {f['in_families']:.1f} | {f['called_vessel']:.0f} |"
+            f"| {f['in_families']:.1f} | {called['mixed']:.0f} | {called['simulated']:.0f} "
+            f"| {heard['n_windows']} | {heard['named']:.0f} | {heard['unknown']:.0f} |"
         )
     return "\n".join(out)
 
@@ -421,6 +457,8 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
         coverage,
         sites,
         vessels,
+        pairs,
+        negatives,
         folders,
         demon,
         readme,

@@ -104,15 +104,17 @@ def _recipe(args: argparse.Namespace, folder: Path) -> Recipe:
 def _trained(args: argparse.Namespace, folder: Path, progress: Progress) -> tuple[Bundle, tuple[str, ...]]:
     """Train and calibrate on ``--train`` within ``folder``."""
     from calibration.build import calibrate_sets, train_network
+    from calibration.overlap import overlap
     from models.features import FeatureSpec
 
     if (folder / "bundle").exists():
         raise UsageError(f"--keep {folder}: holds a bundle already; choose another folder")
+    flattered = overlap(_recipe(args, args.train), _recipe(args, args.test), FeatureSpec())
     sets, _ = train_network(
         _recipe(args, args.train), FeatureSpec(), folder / "run", n_epochs=args.epochs, progress=progress
     )
     bundle, _ = calibrate_sets(folder / "run", sets, folder / "bundle", k=args.k, progress=progress)
-    return bundle, sets.notes
+    return bundle, (*flattered, *sets.notes)
 
 
 def _tell(result: dict[str, Any]) -> None:
@@ -127,7 +129,7 @@ def _tell(result: dict[str, Any]) -> None:
     unknown = result["unknown"]
     if unknown["rejected_strange"] is not None:
         print(f"labels it does not know: {unknown['rejected_strange']:.1f} % of windows called unknown, "
-              f"{unknown['ambient_strange']:.1f} % ambient")  # fmt: skip
+              f"{unknown['named_strange']:.1f} % named as a class")  # fmt: skip
     if result["signature"] is None:
         print("no truth side-cars: signatures are not scored")
         return
