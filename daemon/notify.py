@@ -8,6 +8,10 @@ import socket
 __all__ = ["ServiceManager"]
 
 
+#: Longest that one step of such a build may take, s.
+MORE_S = 600
+
+
 class ServiceManager:
     """Sends states to ``$NOTIFY_SOCKET``; does nothing where no service manager listens."""
 
@@ -19,6 +23,10 @@ class ServiceManager:
         mine = env.get("WATCHDOG_PID", "") in ("", str(os.getpid()))
         self.watchdog_s = int(usec) / 1e6 if usec.isdigit() and mine else None
         """Interval within which a sign of life is due, s; None: no watchdog."""
+
+    def starting(self, status: str) -> None:
+        """Still at it: a plan is built for a card, which takes minutes. Each call gives `MORE_S` more."""
+        self._send(f"EXTEND_TIMEOUT_USEC={MORE_S * 1_000_000}\nSTATUS={status}")
 
     def ready(self, status: str) -> None:
         """The loop runs and the engine passed its golden test."""

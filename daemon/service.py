@@ -111,8 +111,11 @@ class Service:
         self._thread = threading.Thread(target=self._run, name="processing", daemon=True)
         self._running: tuple[str, int, int] | None = None  # source, epoch and position of the stream under way
 
-    def start(self) -> EngineReport:
-        """Open everything, prove the engine, bind the endpoints, begin. Nothing is left open if it fails."""
+    def start(self, progress: Callable[[str], None] | None = None) -> EngineReport:
+        """Open everything, prove the engine, bind the endpoints, begin. Nothing is left open if it fails.
+
+        ``progress`` is called with one line now and then while an engine takes minutes to open.
+        """
         c = self.config
         self.source: Source = open_source(c.source)
         try:
@@ -125,6 +128,7 @@ class Service:
                 n_threads=c.engine.n_threads or os.cpu_count(),
                 state_dir=Path(c.state_dir) if c.state_dir else None,
                 graphs=graphs_of(self.bundle),
+                progress=progress,
             )
         except BaseException:
             self.source.close()

@@ -92,11 +92,11 @@ def run(args: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda n, _frame: _asked_to_stop(stop, n, _frame))
     service = Service(config, None if args.quiet else _printer(all_windows=args.verbose, silent_windows=args.once))
-    service.start()
+    manager = ServiceManager()
+    service.start(manager.starting)
     _LOGGER.info("bundle %s: %s", service.bundle.id, ", ".join(service.bundle.labels))
     _LOGGER.info("contacts: %s", service.contact_rule.words()[-1])
     _LOGGER.info("publishing on %s", ", ".join(service.publisher.endpoints))
-    manager = ServiceManager()
     manager.ready("listening")
     supervise(service, manager, stop)
     manager.stopping(str(service.counts))

@@ -54,6 +54,7 @@ def open_engine(
     state_dir: Path | None = None,
     precision: str | None = None,
     graphs: Sequence[str] | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> tuple[Engine, EngineReport]:
     """Open an engine and prove it on the bundle's golden outputs.
 
@@ -71,6 +72,8 @@ def open_engine(
         ``f32``, ``bf16`` or ``f16``; by default ``f32`` on a CPU, on a card ``f16`` if the bundle has such graphs.
     graphs
         The graphs wanted; by default all the bundle has.
+    progress
+        Called now and then with one line, while opening takes minutes (a plan is built for a card).
 
     Raises
     ------
@@ -85,7 +88,7 @@ def open_engine(
         raise EngineError(f"{max_batch=} and {n_threads=} must be positive")
     options = EngineOptions(
         tuple(graphs if graphs is not None else bundle.graph_names("f32")), max_batch, n_threads or usable_cores(),
-        precision, None if state_dir is None else str(state_dir),
+        precision, None if state_dir is None else str(state_dir), progress,
     )  # fmt: skip
     reasons: list[str] = []
     for candidate in AUTO_ORDER if name == "auto" else (name,):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -59,6 +59,8 @@ class EngineOptions:
     """None: the engine's own choice, ``f32`` on a CPU, ``f16`` on a card if the bundle has it."""
     state_dir: str | None = None
     """Where plans may be kept; None: nothing is written."""
+    progress: Callable[[str], None] | None = None
+    """Called now and then with one line, while opening takes minutes (a plan is built)."""
 
 
 def usable_cores() -> int:

@@ -77,6 +77,7 @@ class TensorRtEngine:
         self.precision = options.precision or _best_precision(bundle, options.graphs)
         if self.precision not in ("f16", "f32"):
             raise EngineUnavailable(f"tensorrt serves f16 and f32 graphs, not {self.precision}")
+        self._progress = options.progress
         self._cache = PlanCache(None if options.state_dir is None else Path(options.state_dir) / "tensorrt")
         try:
             from models.engines import tensorrt_plan
@@ -149,15 +150,20 @@ class TensorRtEngine:
             raise EngineError(
                 f"{page['refused']} (plan of {page.get('built')}; remove {self._cache.path(key)}.json to build again)"
             )
-        log.warning("tensorrt builds graph %s for %s: once, it may take minutes", name, self.device)
+        self._tell(f"tensorrt builds graph {name} for {self.device}: once, it may take minutes")
         timing = f"{PlanCache.key(b'', *facts)}.timing"
-        built = tensorrt_plan.build_plan(onnx, info, self.max_batch, self._cache.read(timing) or b"")
+        built = tensorrt_plan.build_plan(onnx, info, self.max_batch, self._cache.read(timing) or b"", self._tell)
         self._cache.write(timing, built.timings)
         log.info("graph %s is built, %d bytes in %.0f s", name, len(built.plan), built.seconds)
         engine = tensorrt_plan.load_plan(self._runtime, built.plan)
         if engine is None:
             raise EngineError(f"tensorrt refuses the plan of graph {name} that it has just built")
         return _Plan(key, engine, built)
+
+    def _tell(self, line: str) -> None:
+        log.info("%s", line)
+        if self._progress is not None:
+            self._progress(line)
 
     def _load(self, bundle: Bundle, plans: dict[str, _Plan]) -> None:
         from models.engines.tensorrt_lane import Lane, Scratch, Stream

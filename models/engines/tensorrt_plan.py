@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, SupportsInt
 
@@ -20,6 +21,8 @@ __all__ = ["Built", "build_plan", "layers_of", "load_plan", "make_runtime"]
 
 log = logging.getLogger(__name__)
 
+#: Takes one line for people.
+Tell = Callable[[str], None]
 #: Scratch memory a tactic may use.
 WORKSPACE_BYTES = 1 << 30
 #: How often a build says how far it is.
@@ -37,11 +40,12 @@ class Built:
 
 
 class _Progress(trt.IProgressMonitor):
-    """Tells in the log how far a build is: on a small card it takes minutes."""
+    """Tells how far a build is: on a small card it takes minutes."""
 
-    def __init__(self, graph: str) -> None:
+    def __init__(self, graph: str, tell: Tell) -> None:
         trt.IProgressMonitor.__init__(self)  # the bindings ask for the call by name
-        self._graph, self._began, self._told = graph, time.monotonic(), time.monotonic()
+        self._graph, self._tell = graph, tell
+        self._began = self._told = time.monotonic()
         self._n_steps: dict[str, int] = {}
 
     def phase_start(self, phase_name: str, parent_phase: str, num_steps: SupportsInt) -> None:  # noqa: ARG002
@@ -54,10 +58,10 @@ class _Progress(trt.IProgressMonitor):
         if now - self._told >= SECONDS_BETWEEN_NEWS:
             self._told = now
             done, of = int(step) + 1, self._n_steps.get(phase_name, 0)
-            log.info(
-                "tensorrt builds graph %s: %s, step %d of %d, %.0f s so far",
-                self._graph, phase_name, done, of, now - self._began,
-            )  # fmt: skip
+            self._tell(
+                f"tensorrt builds graph {self._graph}: {phase_name}, step {done} of {of}, "
+                f"{now - self._began:.0f} s so far"
+            )
         return True
 
     def phase_finish(self, phase_name: str) -> None:
@@ -65,7 +69,7 @@ class _Progress(trt.IProgressMonitor):
         self._n_steps.pop(phase_name, None)
 
 
-def build_plan(onnx: bytes, info: GraphInfo, max_batch: int, timings: bytes) -> Built:
+def build_plan(onnx: bytes, info: GraphInfo, max_batch: int, timings: bytes, tell: Tell = log.info) -> Built:
     """Build a plan for batches of 1 to ``max_batch``, at its best at ``max_batch``.
 
     Parameters
@@ -78,6 +82,8 @@ def build_plan(onnx: bytes, info: GraphInfo, max_batch: int, timings: bytes) -> 
         Most windows in one call.
     timings
         The timing cache of an earlier build with this TensorRT on this card, or nothing.
+    tell
+        Called now and then with how far the build is.
 
     Raises
     ------
@@ -95,7 +101,7 @@ def build_plan(onnx: bytes, info: GraphInfo, max_batch: int, timings: bytes) -> 
     if not parser.parse(onnx):
         words = " ".join("; ".join(parser.get_error(i).desc() for i in range(parser.num_errors)).split())[:500]
         raise EngineError(f"{NAME} cannot parse graph {info.name}: {words}")
-    config = _config(builder, info, max_batch)
+    config = _config(builder, info, max_batch, tell)
     cache = config.create_timing_cache(timings)
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
         log.info("%s takes no timing cache for graph %s: it times all tactics anew", NAME, info.name)
@@ -106,12 +112,12 @@ def build_plan(onnx: bytes, info: GraphInfo, max_batch: int, timings: bytes) -> 
     return Built(bytes(plan), b"" if cache is None else bytes(cache.serialize()), time.monotonic() - began)
 
 
-def _config(builder: trt.Builder, info: GraphInfo, max_batch: int) -> trt.IBuilderConfig:
+def _config(builder: trt.Builder, info: GraphInfo, max_batch: int, tell: Tell) -> trt.IBuilderConfig:
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
     config.clear_flag(trt.BuilderFlag.TF32)  # float32 stays float32: TF32 keeps 10 bits of mantissa
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that `layers_of` can tell each precision
-    config.progress_monitor = _Progress(info.name)
+    config.progress_monitor = _Progress(info.name, tell)
     profile = builder.create_optimization_profile()
     for i in info.inputs:
         smallest, largest = (1, *i.item_shape), (max_batch, *i.item_shape)

@@ -167,6 +167,38 @@ def test_cuda_without_device_asks_nothing_more(n_devices: int, status: int, mess
     assert set(cudart.log) == {"cudaGetDeviceCount"}
 
 
+def test_cuda_takes_the_runtime_that_counts_a_device() -> None:
+    too_new, fits = Cudart(0, 35), Cudart()
+    cuda = Cuda(lambda name: too_new if name.endswith("13") else fits)  # type: ignore[arg-type, return-value]
+    assert cuda.device == "Fake Card (sm_87, 8 multiprocessors)"
+    assert set(too_new.log) == {"cudaGetDeviceCount"}
+
+
+def test_tensorrt_rtx_serves_where_tensorrt_is_not(
+    bundle: Bundle, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cudart, built = install("1.7.1")
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", sys.modules["tensorrt"])
+    sys.modules["tensorrt_rtx"].__name__ = "tensorrt_rtx"
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    engine = engine_of(bundle, cudart)
+    assert engine.device.endswith("TensorRT-RTX 1.7.1")
+    assert built.count("build 1..8") == len(GRAPHS)
+    golden.check(engine, bundle)
+
+
+def test_messages_of_tensorrt_become_log_records(install: Install, caplog: pytest.LogCaptureFixture) -> None:
+    install()
+    from models.engines.tensorrt_api import LOGGER, trt
+
+    with caplog.at_level(logging.INFO):
+        for severity in ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"):
+            LOGGER.log(getattr(trt.ILogger.Severity, severity), severity.lower())
+    assert [(r.levelname, r.message) for r in caplog.records] == [
+        ("ERROR", "internal_error"), ("ERROR", "error"), ("WARNING", "warning"),
+    ]  # fmt: skip
+
+
 def test_cuda_without_library_says_what_to_install() -> None:
     def absent(name: str) -> Cudart:
         raise OSError(name)

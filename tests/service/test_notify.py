@@ -12,11 +12,17 @@ def test_states_arrive_in_order_on_a_real_socket(tmp_path: Path) -> None:
         s.bind(str(tmp_path / "n"))
         s.settimeout(5)
         manager = ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "n"), "WATCHDOG_USEC": "2000000"})
+        manager.starting("building")
         manager.ready("up")
         manager.alive("12 windows")
         manager.stopping("bye")
-        got = [s.recv(200).decode() for _ in range(3)]
-    assert got == ["READY=1\nSTATUS=up", "WATCHDOG=1\nSTATUS=12 windows", "STOPPING=1\nSTATUS=bye"]
+        got = [s.recv(200).decode() for _ in range(4)]
+    assert got == [
+        "EXTEND_TIMEOUT_USEC=600000000\nSTATUS=building",
+        "READY=1\nSTATUS=up",
+        "WATCHDOG=1\nSTATUS=12 windows",
+        "STOPPING=1\nSTATUS=bye",
+    ]
     assert manager.watchdog_s == 2.0
 
 
