@@ -35,6 +35,7 @@ class Cudart:
         fail: str = "",
         refuse: str = "",
         faults: Faults | None = None,
+        n_multiprocessors: int = 8,
     ) -> None:
         """``fail``: a function that always fails; ``refuse``: the step at which capture is refused."""
         self.heap: dict[int, Any] = {}
@@ -48,11 +49,15 @@ class Cudart:
         self.refuse = refuse
         self.faults = faults or Faults()
         self.log: list[str] = []
+        self.kinds: dict[str, set[tuple[str, ...]]] = {}
+        """Of each function, what its arguments were: names of ctypes, or ``int``."""
         self._handles = 7
         functions: dict[str, Callable[..., int]] = {
             "cudaGetDeviceCount": lambda out: self._set(out, n_devices) or status,
             "cudaGetDeviceProperties": self._properties,
-            "cudaDeviceGetAttribute": lambda out, which, device: self._set(out, {16: 8, 75: 8, 76: 7}[which]),
+            "cudaDeviceGetAttribute": lambda out, which, device: self._set(
+                out, {16: n_multiprocessors, 75: 8, 76: 7}[which]
+            ),
             "cudaStreamCreateWithFlags": self._stream,
             "cudaStreamDestroy": lambda s: self.streams.remove(s.value) or 0,
             "cudaMalloc": lambda out, n: self._new(out, n.value),
@@ -87,6 +92,7 @@ class Cudart:
     def _watched(self, name: str, function: Callable[..., int]) -> Callable[..., int]:
         def call(*args: Any) -> int:
             self.log.append(name)
+            self.kinds.setdefault(name, set()).add(tuple(type(a).__name__ for a in args))
             if not self.faults.hit(name):
                 return function(*args)
             if name.endswith(("Destroy", "Free", "FreeHost", "EndCapture")):

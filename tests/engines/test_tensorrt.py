@@ -11,8 +11,10 @@ import pytest
 
 from models.bundle import Bundle
 from models.engines import golden
+from models.engines.base import EngineOptions
 from models.engines.cuda import Cuda
 from models.engines.plan_cache import PlanCache
+from models.engines.tensorrt import TensorRtEngine
 from models.errors import EngineError, EngineUnavailable
 from tests.engines import fake_tensorrt
 from tests.engines.fake_cuda import Cudart
@@ -99,6 +101,17 @@ def test_plan_of_another_version_is_not_used(bundle: Bundle, install: Install, t
     cudart, built = install("10.16.2")
     engine_of(bundle, cudart, tmp_path)
     assert built.count("build 1..8") == len(GRAPHS)
+    assert built.count("timing 0") == 1, "timings of another version were taken"
+    assert len(list((tmp_path / "tensorrt").glob("*.plan"))) == 2 * len(GRAPHS), (
+        "neither version overwrites the other's"
+    )
+
+
+def test_plan_of_another_card_of_the_same_name_is_not_used(bundle: Bundle, install: Install, tmp_path: Path) -> None:
+    engine_of(bundle, install()[0], tmp_path)
+    cudart, built = install(n_multiprocessors=16)
+    engine_of(bundle, cudart, tmp_path)
+    assert built.count("build 1..8") == len(GRAPHS)
 
 
 def test_plan_that_is_damaged_is_built_anew(
@@ -131,9 +144,14 @@ def test_half_precision_graphs_are_preferred_when_all_exist(tmp_path: Path, inst
     graphs = given["graphs"] | {(g, "f16"): given["graphs"][g, "f32"] for g in GRAPHS}
     tolerances = given["tolerances"] | {(g, "f16"): given["tolerances"][g, "f32"] for g in GRAPHS}
     both = make_bundle(tmp_path / "toy", graphs=graphs, tolerances=tolerances)
-    engine = engine_of(both, install()[0])
+    cudart, built = install()
+    engine = engine_of(both, cudart, tmp_path / "state")
     assert engine.precision == "f16"
     golden.check(engine, both)
+    built.clear()
+    options = EngineOptions(GRAPHS, 8, 1, "f32", str(tmp_path / "state"))
+    assert TensorRtEngine(both, options, Cuda(lambda _: cudart)).precision == "f32"  # type: ignore[arg-type, return-value]
+    assert built.count("build 1..8") == len(GRAPHS), "a plan of the other precision was taken"
 
 
 def test_graph_that_tensorrt_refuses_is_named(tmp_path: Path, install: Install) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import re
 import tempfile
@@ -10,7 +9,6 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from models.bundle import Bundle
-from models.engines import cuda
 from models.engines.cuda import Cuda
 from models.errors import EngineUnavailable
 from tests.trt import half, operators, wheels
@@ -58,6 +56,15 @@ def types(row: Row, bundle: Bundle) -> None:
         found = {int(n) for n in re.findall(r"planted\.py:(\d+): error", said)}
         wanted = {i for i, line in enumerate(PLANTED.splitlines(), 1) if line.endswith(("PLANTED", _since_11(version)))}
         row.demand(found == wanted, f"{version}: {len(found & wanted)} of {len(wanted)} planted errors found")
+    for wheel in (wheels.CUDART, wheels.CUDART_12):
+        folder = wheels.fetch(wheel.package, wheel)
+        done = python("-m", "tests.trt.cuda_calls", str(folder))
+        found = json.loads(done.stdout) if done.returncode == 0 else {"wrong": [done.stderr.strip()[-300:]]}
+        row.demand(
+            not found["wrong"],
+            f"{wheel}: {found.get('functions')} functions of CUDA are in library and header, called as that says, and "
+            f"{found.get('constants')} numbers are its own{''.join(f'; {w}' for w in found['wrong'])}",
+        )
 
 
 def build(row: Row, bundle: Bundle) -> None:
@@ -152,17 +159,12 @@ def without_driver(row: Row, bundle: Bundle) -> None:
         row.skip(f"a card is here: {name}")
         return
     try:
-        library = next(wheels.fetch("cudart", wheels.CUDART).rglob("libcudart.so.*"))
+        library = next(wheels.fetch(wheels.CUDART.package, wheels.CUDART).rglob("libcudart.so.*"))
     except wheels.MissingError as e:
         row.note(f"not run with a real CUDA runtime: {e}")
         library = None
     situations = {"this machine as it is": ""}
     if library is not None:
-        names = sorted(set(re.findall(r'["._](cuda[A-Z]\w+)"?[,)(]', Path(cuda.__file__).read_text())))
-        lib = ctypes.CDLL(str(library))
-        lacking = [n for n in names if not hasattr(lib, n) and not n.endswith("_v2")]
-        found = f"{len(names) - len(lacking)} of {len(names)} functions of CUDA that the engine calls are in"
-        row.demand(not lacking, f"{found} {wheels.CUDART}{''.join(f', not {n}' for n in lacking)}")
         situations[f"with {wheels.CUDART}"] = str(library.parent)
     with tempfile.TemporaryDirectory() as folder:
         # whoever imports TensorRT before asking CUDA ends with 99, as the real one would with a segmentation fault

@@ -14,7 +14,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["BINDINGS", "CUDART", "RTX", "STUBGEN", "MissingError", "Wheel", "fetch", "null_libraries"]
+__all__ = ["BINDINGS", "CUDART", "CUDART_12", "RTX", "STUBGEN", "MissingError", "Wheel", "fetch", "null_libraries"]
 
 REPO = Path(__file__).parents[2]
 CACHE = REPO / "build" / "tensorrt"
@@ -55,8 +55,9 @@ BINDINGS = {
 }
 #: TensorRT-RTX builds on the CPU by design; 95 MB.
 RTX = (Wheel("tensorrt-rtx-cu13-bindings", "1.7.1.116"), Wheel("tensorrt-rtx-cu13-libs", "1.7.1.116"))
-#: The real libcudart.so.13.
+#: CUDA's real runtimes with their headers: the newest, and that of JetPack 6.
 CUDART = Wheel("nvidia-cuda-runtime", "13.5.37")
+CUDART_12 = Wheel("nvidia-cuda-runtime-cu12", "12.6.77")
 STUBGEN = Wheel("pybind11-stubgen", "3.0.0")
 
 
