@@ -53,3 +53,8 @@ def test_what_the_bundle_hears_is_told() -> None:
     assert f"in {heard['mammal']['heard']:.0f} per cent of the animals' windows" in TEXT
     assert (heard["ambient_hum"]["heard"], heard["ambient_hum"]["n_windows"]) == (25.0, 4)
     assert (round(heard["active_sonar"]["unknown"]), heard["active_sonar"]["n_windows"]) == (67, 3)
+
+
+def test_the_area_of_the_rejection_is_that_of_its_own_run() -> None:
+    run = json.loads((DOCS / "figures" / "unknowns.json").read_text())
+    assert f"with area {run['real']['vessels_vs_empty']['auroc']:.4f} (`tonald experiments unknowns" in TEXT
