@@ -7,7 +7,6 @@ import importlib.metadata
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import torch
 from calibration.bench import contestants
 from calibration.bench.checks import check
 from calibration.bench.contestants import Contestant, Way
+from calibration.bench.cpu import cpu_name
 from calibration.bench.rounds import fastest, ratio, timed
 from calibration.dataset import AMBIENT, Progress, collect, no_progress, simulated_clips
 from calibration.scenarios import SCENARIOS
@@ -25,7 +25,7 @@ from models.engines.base import usable_cores
 from models.features import FeatureSpec
 from models.import_onnx import spec_cnn_from_onnx
 
-__all__ = ["BATCHES", "bench_window", "cpu_name", "windows_for_bench"]
+__all__ = ["BATCHES", "bench_window", "windows_for_bench"]
 
 F32 = npt.NDArray[np.float32]
 
@@ -156,18 +156,6 @@ def _speedup(rows: Sequence[dict[str, Any]], n: int) -> float | None:
     best = min(ours, key=lambda r: float(r["ms_per_window"]))
     value: float | None = best["ratio"]
     return value
-
-
-def cpu_name() -> str:
-    """The processor as its maker names it, as far as the system tells."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    except OSError:
-        pass  # not Linux: the next best source
-    return platform.processor() or platform.machine()
 
 
 def _version(distribution: str) -> str | None:

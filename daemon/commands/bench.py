@@ -9,6 +9,7 @@ __all__ = ["add_arguments", "run"]
 
 BENCHES = {
     "window": "milliseconds per explained window, against public libraries",
+    "capacity": "how many channels this machine sustains in real time",
     "modes": "milliseconds per window on board, mode by mode, beside the plain fused graph",
 }
 """Each lives in ``daemon/commands/bench_<name>.py``."""

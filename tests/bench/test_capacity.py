@@ -1,0 +1,91 @@
+"""Capacity: the source keeps time and counts what was not fetched, the search finds the edge."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from daemon import capacity
+from daemon.capacity import Bank, PacedSource, Probe, largest
+from daemon.cli import main
+from daemon.frames import AudioBlock, Gap, StreamEnd, StreamStart
+
+
+def bank(fs: int = 2000, seconds: float = 3.0) -> Bank:
+    n = round(fs * seconds)
+    ramp = np.arange(n, dtype=np.float32)
+    return Bank(fs, np.stack([ramp, ramp + 1e5]), np.stack([-ramp, -ramp - 1e5]))
+
+
+def test_blocks_follow_one_another_sample_by_sample_around_the_end_of_a_recording() -> None:
+    source = PacedSource(bank(), 4, 0.5, 0.5)
+    assert isinstance(source.read(1.0), StreamStart)
+    blocks = []
+    while not isinstance(event := source.read(1.0), StreamEnd):
+        assert isinstance(event, AudioBlock)
+        blocks.append(event)
+    assert [b.first_sample for b in blocks] == [200 * k for k in range(5)]
+    assert event.n_samples == 1000
+    x = np.concatenate([b.x for b in blocks], axis=1)
+    assert source.hears_vessel.tolist() == [False, True, False, True]
+    for c, row in enumerate(x):
+        steps = np.diff(np.abs(row))
+        assert set(np.round(steps).tolist()) <= {1.0, -5999.0}  # a ramp, wrapped at most once
+        assert (row >= 0).all() == bool(source.hears_vessel[c])
+
+
+@pytest.mark.parametrize(("n", "share", "want"), [(8, 0.1, 1), (128, 0.1, 13), (7, 1.0, 7), (5, 0.0, 0)])
+def test_share_of_channels_with_a_vessel(n: int, share: float, want: int) -> None:
+    assert int(PacedSource(bank(), n, share, 1.0).hears_vessel.sum()) == want
+
+
+def test_what_is_not_fetched_in_time_is_lost_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "RING_S", 0.3)
+    source = PacedSource(bank(), 1, 0.0, 2.0)
+    source.read(1.0)
+    source.read(1.0)
+    time.sleep(0.6)
+    gap = source.read(1.0)
+    assert isinstance(gap, Gap)
+    assert gap.first_sample == 200
+    assert gap.n_missing == source.n_lost > 0
+    block = source.read(1.0)
+    assert isinstance(block, AudioBlock)
+    assert block.first_sample == 200 + gap.n_missing
+    assert not Probe(1, 0.0, 2.0, n_windows=9, n_lost=source.n_lost).passed
+
+
+@pytest.mark.parametrize("edge", [0, 8, 40, 96, 128, 136, 248, 256, 1000])
+@pytest.mark.parametrize("start", [8, 16, 64])
+def test_search_finds_the_largest_that_passes(edge: int, start: int) -> None:
+    asked: list[int] = []
+
+    def passes(n: int) -> bool:
+        asked.append(n)
+        return n <= edge
+
+    assert largest(passes, start, 8, 256) == min(edge - edge % 8, 256)
+    assert len(asked) == len(set(asked)) <= 10
+    assert all(n % 8 == 0 and 8 <= n <= 256 for n in asked)
+
+
+@pytest.mark.slow
+def test_command_probes_one_number_and_writes_its_figures(tmp_path: Path) -> None:
+    import json
+
+    out = tmp_path / "c.json"
+    assert main(["bench", "capacity", "--channels", "2", "--probe-seconds", "13", "--json", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert found["channels"] == {"contacts_10": 2, "contacts_100": 2}
+    first = found["probes"][0]
+    assert first["n_lost"] == 0
+    assert first["n_windows"] == 2 * 5  # of 13 s, a window of 8.4 s each second from its end on
+    assert found["profile"]["front end"] > 0.0
+
+
+def test_words_out_of_range_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "capacity", "--probe-seconds", "3"]) != 0
+    assert "12 or more" in capsys.readouterr().err
