@@ -65,15 +65,21 @@ def tolerances(bundle: Bundle, graph: str, precision: str) -> Mapping[str, float
     return bundle.tolerances[graph, precision]
 
 
-def differences(engine: Engine, bundle: Bundle) -> dict[str, dict[str, float]]:
-    """As `check`, but judge nothing; what is not a finite number on both sides differs by infinity."""
+def differences(engine: Engine, bundle: Bundle, *, full_batch: bool = False) -> dict[str, dict[str, float]]:
+    """As `check`, but judge nothing; what is not a finite number on both sides differs by infinity.
+
+    ``full_batch``: also the same windows again and again, as many as the engine takes at once.
+    """
     out = {}
     for graph in engine.graphs:
         inputs, want = bundle.golden(graph)
         n = bundle.manifest.n_golden
         worst = dict.fromkeys(want, 0.0)
-        parts = [slice(i, min(i + engine.max_batch, n)) for i in range(0, n, engine.max_batch)]
-        for part in (*parts, slice(n - 1, n)):
+        every = np.arange(n)
+        parts = [every[i : i + engine.max_batch] for i in range(0, n, engine.max_batch)] + [every[-1:]]
+        if full_batch:
+            parts.append(np.resize(every, engine.max_batch))
+        for part in parts:
             got = engine.run(graph, {name: a[part] for name, a in inputs.items()})
             for name, difference in _distance(got, {name: a[part] for name, a in want.items()}).items():
                 worst[name] = max(worst[name], difference)

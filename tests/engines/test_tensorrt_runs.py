@@ -23,7 +23,7 @@ from tests.engines.fake_tensorrt import Install, engine_of
 from tests.toy_bundle import make_bundle, window
 
 GRAPH = "fused"
-MIXED = (1, 8, 1, 3, 8, 2, 3, 1, 5, 8, 1)
+MIXED = (1, 8, 5, 1, 3, 8, 2, 5, 3, 1, 5, 8, 1)
 X = np.stack([window(low=0.1 * i, high=0.05 * i, seed=i) for i in range(8)])
 STEPS = ("begin", "execute", "end", "instantiate")
 
@@ -62,11 +62,11 @@ def test_mixed_batches_are_bit_equal_and_captured_when_they_come_again(
     cudart, _ = install()
     engine = engine_of(bundle, cudart)
     record_testsuite_property("batches", " ".join(map(str, MIXED)))
-    assert engine.captured[GRAPH] == (1, 3), "proving runs the golden windows together and one alone"
+    assert engine.captured[GRAPH] == (1, 3, 8), "proving runs the golden windows together, one alone, and a full batch"
     before = cudart.log.count("cudaGraphLaunch")
     assert_runs(engine, wanted, MIXED)
-    assert engine.captured[GRAPH] == (1, 3, 8)
-    assert cudart.log.count("cudaGraphLaunch") - before == len([n for n in MIXED if n in (1, 3)]) + 1
+    assert engine.captured[GRAPH] == (1, 3, 5, 8)
+    assert cudart.log.count("cudaGraphLaunch") - before == len([n for n in MIXED if n in (1, 3, 8)]) + 1
     engine.close()
     assert_empty(cudart)
 
@@ -76,12 +76,12 @@ def test_captured_size_makes_room_for_one_used_more_often(
 ) -> None:
     cudart, _ = install()
     engine = engine_of(bundle, cudart, graphs=(GRAPH,))
-    assert_runs(engine, wanted, (1,) * 20 + (3,) * 20 + (2,) * 9 + (4, 4))
-    assert engine.captured[GRAPH] == (1, 2, 3, 4)
+    assert_runs(engine, wanted, (1, 3, 8) * 9 + (2, 2))
+    assert engine.captured[GRAPH] == (1, 2, 3, 8)
     assert_runs(engine, wanted, (5,) * 3)
     assert 5 not in engine.captured[GRAPH]
-    assert_runs(engine, wanted, (5, 5, 4, 1, 2, 3))
-    assert engine.captured[GRAPH] == (1, 2, 3, 5)
+    assert_runs(engine, wanted, (5, 5, 8, 1, 2, 3))
+    assert engine.captured[GRAPH] == (1, 3, 5, 8)
     engine.close()
     assert_empty(cudart)
 
@@ -222,7 +222,7 @@ def test_page_beside_the_plan_tells_differences_and_precisions(
     assert set(page["differences"]) == set(page["allowed"]) == set(bundle.golden(GRAPH)[1])
     assert all(page["differences"][o] <= page["allowed"][o] for o in page["allowed"])
     assert page["outputs_by_type"] == {"Float": len(page["layers"][0]["outputs"])}
-    assert page["captured"] == [1, 3]
+    assert page["captured"] == [1, 3, 8]
     assert page["not_captured_because"] is None
 
 
