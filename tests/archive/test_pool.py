@@ -117,6 +117,7 @@ def test_a_killed_process_is_replaced_and_nothing_is_lost(
     assert not list((folder.path / "unfinished").iterdir())
 
 
+@pytest.mark.slow  # four processes die and start anew
 def test_a_recording_that_kills_whoever_reads_it_fails_alone(
     good: Path, tmp_path: Path, pool: Pool, make_job: MakeJob, expected: dict[str, bytes]
 ) -> None:
