@@ -7,6 +7,7 @@ library is imported when its engine is opened, not before.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -69,7 +70,8 @@ def open_engine(
     state_dir
         Where plans built for this machine are kept; without it nothing is written.
     precision
-        ``f32``, ``bf16`` or ``f16``; by default ``f32`` on a CPU, on a card ``f16`` if the bundle has such graphs.
+        ``f32``, ``bf16`` or ``f16``; by default ``f32`` on a CPU, on a card ``f16`` if the bundle has such graphs, and
+        ``f32`` there if those fail.
     graphs
         The graphs wanted; by default all the bundle has.
     progress
@@ -92,19 +94,39 @@ def open_engine(
     )  # fmt: skip
     reasons: list[str] = []
     for candidate in AUTO_ORDER if name == "auto" else (name,):
-        try:
-            engine, found = _proved(candidate, bundle, options)
-        except EngineError as e:
-            if name != "auto":
-                raise
+        attempts = _attempts(candidate, bundle, options)
+        while attempts:
+            tried = _tried(candidate, bundle, attempts.pop(0))
+            if not isinstance(tried, EngineError):
+                engine, found = tried
+                report = EngineReport(engine.name, engine.precision, engine.device, tuple(reasons), found)
+                log.info("engine %s", report)
+                return engine, report
+            absent = isinstance(tried, EngineUnavailable)
+            if absent:
+                attempts.clear()
+            if name != "auto" and not attempts:
+                raise tried
             # an absent runtime is normal on most machines, a wrong one is not
-            log.log(logging.INFO if isinstance(e, EngineUnavailable) else logging.WARNING, "no %s: %s", candidate, e)
-            reasons.append(f"no {candidate}: {e}")
-            continue
-        report = EngineReport(engine.name, engine.precision, engine.device, tuple(reasons), found)
-        log.info("engine %s", report)
-        return engine, report
+            log.log(logging.INFO if absent else logging.WARNING, "no %s: %s", candidate, tried)
+            reasons.append(f"no {candidate}: {tried}")
+            del tried  # its traceback holds what was built; the next attempt may need that memory
     raise EngineError(f"no engine works here: {'; '.join(reasons)}")
+
+
+def _attempts(name: str, bundle: Bundle, options: EngineOptions) -> list[EngineOptions]:
+    """A card whose half precision misses the golden outputs gets a second try in float32, before a CPU."""
+    half = name == "tensorrt" and options.precision is None and set(options.graphs) <= set(bundle.graph_names("f16"))
+    return [options, dataclasses.replace(options, precision="f32")] if half else [options]
+
+
+def _tried(
+    name: str, bundle: Bundle, options: EngineOptions
+) -> tuple[Engine, dict[str, dict[str, float]]] | EngineError:
+    try:
+        return _proved(name, bundle, options)
+    except EngineError as e:
+        return e
 
 
 def _proved(name: str, bundle: Bundle, options: EngineOptions) -> tuple[Engine, dict[str, dict[str, float]]]:

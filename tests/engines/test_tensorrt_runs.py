@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
+from onnx import numpy_helper
 
 from models.bundle import Bundle
 from models.engines import open_engine, tensorrt
@@ -20,7 +22,7 @@ from models.engines.tensorrt import TensorRtEngine
 from models.errors import EngineError
 from tests.engines.fake_cuda import Cudart, Faults
 from tests.engines.fake_tensorrt import Install, engine_of
-from tests.toy_bundle import make_bundle, window
+from tests.toy_bundle import arguments, make_bundle, window
 
 GRAPH = "fused"
 MIXED = (1, 8, 5, 1, 3, 8, 2, 5, 3, 1, 5, 8, 1)
@@ -236,6 +238,29 @@ def test_auto_passes_over_a_wrong_plan_and_says_why(
     engine.close()
     assert report.name != "tensorrt"
     assert "no tensorrt: tensorrt (f32) misses the golden outputs of graph" in report.reasons[0]
+    assert_empty(cudart)
+
+
+@pytest.mark.parametrize("name", ["auto", "tensorrt"])
+def test_float32_serves_on_the_card_where_half_precision_is_wrong(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    given = arguments()
+    wrong = onnx.load_from_string(given["graphs"][GRAPH, "f32"])
+    half = next(i for i in wrong.graph.initializer if i.name == "half")
+    half.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(half) + np.float32(0.25), "half"))
+    graphs = given["graphs"] | {(g, "f16"): data for (g, _), data in given["graphs"].items()}
+    tolerances = given["tolerances"] | {(g, "f16"): by for (g, _), by in given["tolerances"].items()}
+    both = make_bundle(
+        tmp_path / "toy", graphs=graphs | {(GRAPH, "f16"): wrong.SerializeToString()}, tolerances=tolerances
+    )
+    cudart, _ = install()
+    monkeypatch.setattr(tensorrt, "Cuda", lambda: Cuda(lambda _: cudart))  # type: ignore[arg-type, return-value]
+    for _ in range(2):
+        engine, report = open_engine(both, name, max_batch=4, n_threads=1, state_dir=tmp_path / "state")
+        engine.close()
+        assert (report.name, report.precision) == ("tensorrt", "f32")
+        assert "no tensorrt: tensorrt (f16) misses the golden outputs of graph fused" in report.reasons[0]
     assert_empty(cudart)
 
 

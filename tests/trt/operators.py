@@ -22,6 +22,7 @@ MAX_TOP_K = 3840
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16})
 INTEGERS = frozenset({TensorProto.INT32, TensorProto.INT64})
 BOOL = frozenset({TensorProto.BOOL})
+#: Without ScatterElements, a plugin in 10.3: the engine loads none.
 TABLE = {
     FLOATS: """
         Acos Acosh Asin Asinh Atan Atanh AveragePool BatchNormalization Ceil Celu Clip Conv ConvTranspose Cos Cosh
@@ -32,7 +33,7 @@ TABLE = {
     """,
     FLOATS | INTEGERS: """
         Abs Add ArgMax ArgMin DepthToSpace Div Equal Gather GatherElements GatherND Greater GreaterOrEqual Less
-        LessOrEqual Max Mean Min Mul Neg Pad Range ScatterElements ScatterND Sign SpaceToDepth Sub Sum TopK
+        LessOrEqual Max Mean Min Mul Neg Pad Range ScatterND Sign SpaceToDepth Sub Sum TopK
     """,
     FLOATS | INTEGERS | BOOL: """
         Cast Concat Constant ConstantOfShape Expand Flatten Identity Reshape Shape Size Slice Split Squeeze
@@ -46,7 +47,7 @@ WITH_AXES = (*(op for op in TYPES if op.startswith("Reduce")), "Squeeze", "Unsqu
 #: Inputs whose type the table does not speak of: counts, shapes, axes, indices, the condition of Where.
 ASIDE = {
     **{op: {1} for op in WITH_AXES}, "ConstantOfShape": {0}, "Reshape": {1}, "Expand": {1}, "Tile": {1},
-    "TopK": {1}, "Resize": {1, 2, 3}, "Gather": {1}, "GatherElements": {1}, "GatherND": {1}, "ScatterElements": {1},
+    "TopK": {1}, "Resize": {1, 2, 3}, "Gather": {1}, "GatherElements": {1}, "GatherND": {1},
     "ScatterND": {1}, "CumSum": {1},
     "Slice": {1, 2, 3, 4}, "Split": {1}, "Pad": {1, 3},
 }  # fmt: skip
