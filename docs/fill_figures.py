@@ -20,6 +20,8 @@ PAGES = (
     "docs/contacts.md",
     "docs/demon.md",
     "docs/method.md",
+    "docs/method-denoisers.md",
+    "docs/method-wgan.md",
     "docs/real-recordings.md",
     "docs/site.md",
 )
@@ -337,6 +339,87 @@ def folders() -> str:
     return "\n".join(out)
 
 
+def denoisers() -> str:
+    """Denoisers that learn."""
+    d = run("denoisers")
+    out = [
+        f"`tonald experiments denoisers --fresh-seed {d['fresh_seed']} --windows {d['n_windows']}` (SIMULATED):",
+        "",
+        HEAD,
+    ]
+    for key, row in d["methods"].items():
+        if key not in ("oracle", "everything"):
+            out.append(
+                f"| {row['name']} | failed: {row['error']} |||||||" if "error" in row else line(row["name"], row)
+            )
+    return "\n".join(out)
+
+
+def networks() -> str:
+    """The paper's network, representatives, epochs."""
+    d = run("networks")
+    out = [
+        f"`tonald experiments networks --fresh-seed {d['fresh_seed']} --windows {d['n_windows']} --figures docs/images` "
+        "(SIMULATED; the paper's map: image CAM and class mask averaged):",
+        "",
+        "| network | seed | named rightly % | OT@RN86 | OT@RN95 | OT@RN99 | tone AUC |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in d["networks"].values():
+        for r in row["seeds"]:
+            free = r["threshold_free"]
+            cells = " | ".join(cell(free, f"ot_at_rn_{q}") for q in (86, 95, 99))
+            out.append(f"| {row['name']} | {r['seed']} | {r['accuracy']:.1f} | {cells} | {cell(free, 'tone_auc', 3)} |")
+    out += ["", "| representatives of a class | OT@RN86 | OT@RN95 | tone AUC |", "|---|---|---|---|"]
+    for name, r in d["representatives"].items():
+        out.append(f"| {name} | {cell(r, 'ot_at_rn_86')} | {cell(r, 'ot_at_rn_95')} | {cell(r, 'tone_auc', 3)} |")
+    out += [
+        "",
+        "| auto-encoder centroids, epochs | noise removed % at cut 0.75 | overwritten % | OT@RN86 |",
+        "|---|---|---|---|",
+    ]
+    for n, r in d["autoencoder"].items():
+        cut = r["cut_75"]
+        cells = (cell(cut, "removed_noise"), cell(cut, "overwritten_tones"), cell(r["threshold_free"], "ot_at_rn_86"))
+        out.append(f"| {n} | {' | '.join(cells)} |")
+    return "\n".join(out)
+
+
+#: Two-sided 97.5 % point of Student's t, by degrees of freedom.
+STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365}
+
+
+def wgan() -> str:
+    """Whether generated windows help, seed by seed in pairs."""
+    cells = run("wgan_wide")["cells"]
+    out = [
+        "| real windows per label | method | seeds | accuracy % | difference to `none`, 95 % interval | KID | tonal | precision "
+        "| recall | density | coverage | copied % |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for n in ("20", "50", "100"):
+        for method in ("none", "remix", "modern", "text"):
+            own = {k.split("/")[2]: c for k, c in cells.items() if k.startswith(f"{n}/{method}/")}
+            if not own:
+                continue
+            told = ""
+            if method != "none":
+                apart = [c["accuracy"] - cells[f"{n}/none/{s}"]["accuracy"] for s, c in own.items()]
+                mean = sum(apart) / len(apart)
+                spread = (sum((a - mean) ** 2 for a in apart) / max(len(apart) - 1, 1)) ** 0.5
+                reach = STUDENT[len(apart) - 1] * spread / len(apart) ** 0.5 if len(apart) > 1 else float("nan")
+                told = f"{mean:+.1f} [{mean - reach:+.1f}, {mean + reach:+.1f}]"
+
+            def mean_of(key: str, digits: int, own: dict[str, Any] = own) -> str:
+                values = [c[key] for c in own.values() if key in c]
+                return f"{sum(values) / len(values):.{digits}f}" if values else ""
+
+            keys = (("kid", 1), ("tonal_rows", 1), ("precision", 2), ("recall", 2), ("density", 2), ("coverage", 2))
+            figures = " | ".join(mean_of(k, digits) for k, digits in (*keys, ("copied", 0)))
+            out.append(f"| {n} | `{method}` | {len(own)} | {mean_of('accuracy', 1)} | {told} | {figures} |")
+    return "\n".join(out)
+
+
 def alarms() -> str:
     """Contact starts asked for and measured."""
     d = run("falsealarms")
@@ -463,6 +546,9 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
         demon,
         readme,
         bundle,
+        denoisers,
+        networks,
+        wgan,
     )
 }
 

@@ -16,6 +16,8 @@ __all__ = ["add_arguments", "run"]
 
 SCENARIOS = ("standard", "low_snr")
 EPOCHS = (40, 200)
+#: Of each label, for the auto-encoder.
+N_RECORDINGS = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +48,10 @@ def run(args: argparse.Namespace) -> int:
         bundle, trial = given.bundle, given.trial
         result = networks.run(trial, scenario, bundle.spec, progress=progress)
         cams = Cams(bundle, given.full)
-        masks = {n: centroid_masks(scenario, bundle.spec, n_epochs=n, progress=progress) for n in EPOCHS}
+        masks = {
+            n: centroid_masks(scenario, bundle.spec, n_epochs=n, n_recordings=N_RECORDINGS, progress=progress)
+            for n in EPOCHS
+        }
         made = {n: functools.partial(CentroidMap, cams, m) for n, m in masks.items()}
         entries = [Entry(str(n), make, gated=True) for n, make in made.items()]
         result["autoencoder"] = run_rows(entries, trial, levels=(0.95,), cuts=(0.75,), progress=progress)

@@ -210,10 +210,10 @@ def test_work_goes_beyond_this_machine_only_over_tls_or_on_ones_word(
 def test_interrupted_it_ends_all_and_goes_on_where_it_was(
     good: Path, tmp_path: Path, pool: Pool, make_job: MakeJob, expected: dict[str, bytes]
 ) -> None:
-    """Ctrl-C reaches the whole group, as from a terminal, while one process is at a long recording."""
+    """Ctrl-C reaches the whole group, as from a terminal, while one process is at a recording of an hour."""
     archive, out = tmp_path / "archive", tmp_path / "out"
     shutil.copytree(good, archive)
-    long = write(archive / "long.wav", np.random.default_rng(0).normal(0.0, 0.01, 600 * FS).astype(np.float32))
+    long = write(archive / "long.wav", np.random.default_rng(0).normal(0.0, 0.01, 3600 * FS).astype(np.float32))
     words = ["reprocess", str(archive), "--out", str(out), "--workers", "2"]
     with subprocess.Popen(
         [sys.executable, "-m", "daemon", *words], cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True

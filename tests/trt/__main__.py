@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import subprocess
 import sys
 import textwrap
 import time
@@ -41,6 +42,8 @@ def main() -> int:
             prove(row, bundle)
         except MissingError as e:
             row.skip(str(e))
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as e:
+            row.demand(ok=False, line=f"{e} {str(e.stderr or '').strip()[-300:]}")
         rows.append(row)
         _say(f"({part}) {what}: {row.state}, {time.monotonic() - began:.0f} s")
         for line in row.lines:

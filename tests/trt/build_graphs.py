@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from models.bundle import Bundle
@@ -45,18 +46,18 @@ def main(folder: str, bundle_path: str, max_batch: str) -> None:
     bundle = Bundle.load(bundle_path)
     out: dict[str, Any] = {"release": tensorrt_api.NAME, "graphs": [], "refused": {}}
     for info in bundle.manifest.graphs:
-        onnx = bundle.graph_bytes(info.name, info.precision)
+        file = bundle.graph_bytes(info.name, info.precision)
         for name in CAPABILITIES:
             capability["name"] = name
             told.lines.clear()
-            built = tensorrt_plan.build_plan(onnx, info, int(max_batch), b"")
+            built = tensorrt_plan.build_plan(file, info, int(max_batch), b"")
             out["graphs"].append({
                 "graph": info.name, "precision": info.precision, "capability": name, "bytes": len(built.plan),
                 "seconds": built.seconds, "n_news": sum("builds graph" in x for x in told.lines),
-                "timing_cache": len(built.timings), **_typed(rtx, onnx, info),
+                "timing_cache": len(built.timings), **_typed(rtx, file, info),
             })  # fmt: skip
-    for what, (onnx, info) in _wrong_graphs().items():
-        out["refused"][what] = _refusal(partial(tensorrt_plan.build_plan, onnx, info, int(max_batch), b""))
+    for what, (file, info) in _wrong_graphs().items():
+        out["refused"][what] = _refusal(partial(tensorrt_plan.build_plan, file, info, int(max_batch), b""))
     sys.stdout.write(json.dumps(out) + "\n")
 
 
@@ -97,13 +98,13 @@ def _stand_in(rtx: Any) -> dict[str, str]:
     return capability
 
 
-def _typed(rtx: Any, onnx: bytes, info: GraphInfo) -> dict[str, Any]:
+def _typed(rtx: Any, file: bytes, info: GraphInfo) -> dict[str, Any]:
     """What the parser makes of a graph: its borders must be those of the manifest."""
     from models.engines.tensorrt_api import LOGGER
 
     network = rtx.Builder(LOGGER).create_network(0)
     parser = rtx.OnnxParser(network, LOGGER)
-    assert parser.parse(onnx)
+    assert parser.parse(file)
     tensors = {}
     for n, get in ((network.num_inputs, network.get_input), (network.num_outputs, network.get_output)):
         for t in map(get, range(n)):
@@ -111,7 +112,13 @@ def _typed(rtx: Any, onnx: bytes, info: GraphInfo) -> dict[str, Any]:
     want = {t.name: (t.dtype, (-1, *t.item_shape)) for t in (*info.inputs, *info.outputs)}
     layers = [network.get_layer(i) for i in range(network.num_layers)]
     kinds = Counter(f"{x.type.name} {x.get_output(0).dtype.name}" for x in layers if x.type.name in HEAVY)
-    return {"n_layers": len(layers), "kinds": kinds, "borders_agree": tensors == want}
+    graph = onnx.load_from_string(file).graph
+    types = {i.name: i.data_type for i in graph.initializer}
+    n_half = sum(n.op_type == "Conv" and types.get(n.input[1]) == TensorProto.FLOAT16 for n in graph.node)
+    return {
+        "n_layers": len(layers), "kinds": kinds, "borders_agree": tensors == want,
+        "precision_agrees": kinds["CONVOLUTION HALF"] == n_half,
+    }  # fmt: skip
 
 
 def _wrong_graphs() -> dict[str, tuple[bytes, GraphInfo]]:

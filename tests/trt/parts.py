@@ -34,17 +34,9 @@ MAX_FLIPS = 1e-3
 
 
 def types(row: Row, bundle: Bundle) -> None:
-    """(a)."""
-    stubgen = wheels.fetch("stubgen", wheels.STUBGEN)
+    """(a). What needs no wheel comes first."""
     files = [f"models/engines/{name}.py" for name in ENGINE]
-    for version, wheel in wheels.BINDINGS.items():
-        bindings = wheels.fetch(version, wheel)
-        wheels.null_libraries(bindings)
-        made = wheels.CACHE / "stubs" / version
-        python("-m", "tests.trt.stubs", str(bindings), str(stubgen), str(made)).check_returncode()
-        committed = wheels.REPO / "typings" / f"tensorrt-{version}" / "tensorrt" / "__init__.pyi"
-        same = committed.read_bytes() == (made / "tensorrt" / "__init__.pyi").read_bytes()
-        row.demand(same, f"{version}: stub made anew from {wheel} is {'' if same else 'not '}the committed one")
+    for version in wheels.BINDINGS:
         path = {"MYPYPATH": f"typings:typings/tensorrt-{version}"}
         cache = f".mypy_cache/tensorrt-{version}"
         done = python("-m", "mypy", "--strict", "--cache-dir", cache, *files, env=path)
@@ -56,6 +48,15 @@ def types(row: Row, bundle: Bundle) -> None:
         found = {int(n) for n in re.findall(r"planted\.py:(\d+): error", said)}
         wanted = {i for i, line in enumerate(PLANTED.splitlines(), 1) if line.endswith(("PLANTED", _since_11(version)))}
         row.demand(found == wanted, f"{version}: {len(found & wanted)} of {len(wanted)} planted errors found")
+    for version, wheel in wheels.BINDINGS.items():
+        bindings = wheels.fetch(version, wheel)
+        wheels.null_libraries(bindings)
+        made = wheels.CACHE / "stubs" / version
+        stubgen = wheels.fetch("stubgen", wheels.STUBGEN)
+        python("-m", "tests.trt.stubs", str(bindings), str(stubgen), str(made)).check_returncode()
+        committed = wheels.REPO / "typings" / f"tensorrt-{version}" / "tensorrt" / "__init__.pyi"
+        same = committed.read_bytes() == (made / "tensorrt" / "__init__.pyi").read_bytes()
+        row.demand(same, f"{version}: stub made anew from {wheel} is {'' if same else 'not '}the committed one")
     for wheel in (wheels.CUDART, wheels.CUDART_12):
         folder = wheels.fetch(wheel.package, wheel)
         done = python("-m", "tests.trt.cuda_calls", str(folder))
@@ -81,7 +82,10 @@ def build(row: Row, bundle: Bundle) -> None:
         cases = [g for g in out["graphs"] if (g["graph"], g["precision"]) == graph]
         seconds = ", ".join(f"{g['capability']} {g['seconds']:.2f} s" for g in cases)
         kinds = ", ".join(f"{n} {kind.lower()}" for kind, n in sorted(cases[0]["kinds"].items()) if "CONV" in kind)
-        good = all(g["borders_agree"] and g["bytes"] and g["n_news"] and g["timing_cache"] for g in cases)
+        good = all(
+            g["borders_agree"] and g["precision_agrees"] and g["bytes"] and g["n_news"] and g["timing_cache"]
+            for g in cases
+        )
         row.demand(good, f"{'.'.join(graph)}: {cases[0]['n_layers']} layers ({kinds}), built for {seconds}")
     for what, words in out["refused"].items():
         row.demand(words is not None, f"{what}: {'refused, as it should be' if words else 'taken'}")
