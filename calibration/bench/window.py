@@ -64,7 +64,7 @@ def bench_window(bundle: Bundle, seconds_per_cell: float, progress: Progress = n
         with _torch_threads(n_threads):
             found, absent = contestants.peers(network)
             notes += absent
-            checks = check(network, x, bundle.k, bundle.manifest.fill, engines, found)
+            checks = check(network, x, bundle.manifest.fill, engines, found)
             everyone = [*engines, *contestants.references(network, bundle.k, bundle.manifest.fill), *found]
             rows = _race(everyone, x, seconds_per_cell, progress)
     finally:

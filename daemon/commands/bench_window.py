@@ -87,7 +87,9 @@ def _tell_checks(checks: list[dict[str, Any]]) -> None:
         if "cam_max_abs" in c:
             name = f"{c['contestant']} {c['precision']}"
             print(
-                f"  {name:<30} from torch: logits within {c['logits_max_abs']:.1e}, maps within {c['cam_max_abs']:.1e}"
+                f"  {name:<30} logits within {c['logits_max_abs']:.1e} of torch, maps within {c['cam_max_abs']:.1e} of "
+                f"each other; to Score-CAM by all channels: overlap {c['iou']:.3f}, rank correlation "
+                f"{c['rank_correlation_full']:.3f}"
             )
         else:
             mine, own = (_number(c[key]) for key in ("rank_correlation", "rank_correlation_own_form"))
