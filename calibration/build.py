@@ -151,8 +151,8 @@ def calibrate_sets(
         fold_batch_norm(reference.network), sets.train.features, sets.calibrate.features[judges],
         sets.calibrate.y[judges], row_lo=spec.row_lo, fill=spec.fill, k=k, progress=progress,
     )  # fmt: skip
-    weigher, k = weighed.weigher, weighed.weigher.k
-    golden = TorchGraphs(reference, masks, weigher).golden(_golden_features(spec))
+    weigher, k = weighed.weigher, weighed.k
+    golden = TorchGraphs(reference, masks, k, weigher).golden(_golden_features(spec))
     onnx = export_graphs(reference.network, torch.from_numpy(masks), spec, k, weigher=weigher)
     rejection = _rejection(OnnxFiles(_of(onnx, "f32")), recipe, sets, spec, progress)
     write = functools.partial(
@@ -188,7 +188,7 @@ def calibrate_sets(
             ),
             "evaluation": evaluate(known_lines, live, judged, progress=progress),
             "k": k,
-            "score_cam": {"k": k, "pool": weigher.pool, "curve": list(weighed.curve)},
+            "score_cam": {"k": k, "curve": list(weighed.curve), "chosen": list(weighed.chosen)},
             "thresholds": {
                 "mix": limits.mix, "nominal": limits.nominal, "unknown_distance": limits.unknown_distance,
                 "min_probability": limits.min_probability, "vessel": limits.vessel, "evidence": limits.evidence,
@@ -204,7 +204,7 @@ def calibrate_sets(
         }  # fmt: skip
         progress("half precision", 0, 1)
         results["f16"] = half_precision(
-            TorchGraphs(reference, masks, weigher),
+            TorchGraphs(reference, masks, k, weigher),
             OnnxFiles(_of(onnx, "f16"), "f16"),
             calibrated_draft,
             known_lines,
@@ -222,10 +222,8 @@ def calibrate_sets(
             elbows={label: (c.n_tried, c.inertia, c.n) for label, c in clusters.items()},
             synthetic=recipe.synthetic,
         )
-        np.savez(
-            report / "weigher.npz", channels=np.array(weigher.channels), pool=np.array(weigher.pool),
-            matrix=weigher.matrix, offset=weigher.offset,
-        )  # fmt: skip
+        if weigher is not None:
+            weigher.save(report / "weigher.npz")
         names = representatives.names
         chosen = np.concatenate([np.flatnonzero(sets.train.y == i)[clusters[n].members] for i, n in enumerate(labels)])
         Examples.of(sets.train.take(chosen), names).write(report)

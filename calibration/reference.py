@@ -68,10 +68,10 @@ class Reference:
 class TorchGraphs:
     """The static graphs run by torch, for calibration before there are files."""
 
-    def __init__(self, reference: Reference, class_masks: F32, weigher: Weigher) -> None:
-        self._reference, self._weigher, self._masks = reference, weigher, class_masks
+    def __init__(self, reference: Reference, class_masks: F32, k: int, weigher: Weigher | None = None) -> None:
+        self._reference, self._masks, self._k, self._weigher = reference, class_masks, k, weigher
         network, masks = fold_batch_norm(reference.network), torch.from_numpy(class_masks)
-        self._graphs = build_graphs(network, masks, weigher.k, reference.spec.fill, weigher=weigher)
+        self._graphs = build_graphs(network, masks, k, reference.spec.fill, weigher=weigher)
 
     @torch.no_grad()
     def run(self, graph: str, tensors: Mapping[str, npt.NDArray[Any]]) -> Arrays:
@@ -83,8 +83,8 @@ class TorchGraphs:
     def golden(self, features: F32) -> dict[str, tuple[Arrays, Arrays]]:
         """Inputs and reference outputs of each graph for ``features`` ``(n, n_planes, n_freq, n_time)``.
 
-        The maps come from `models.weigher`, not from the graphs they are to prove. ``explain`` is asked for the class
-        the network names, and for another in the last window.
+        The maps come from `models.weigher` or `models.score_cam`, not from the graphs they are to prove. ``explain`` is
+        asked for the class the network names, and for another in the last window.
         """
         r = self._reference
         with torch.no_grad():
@@ -112,7 +112,11 @@ class TorchGraphs:
     def _maps(self, features: F32, cls: npt.NDArray[np.int32]) -> tuple[F32, F32]:
         r = self._reference
         x, c = torch.from_numpy(np.ascontiguousarray(features)), torch.from_numpy(cls.astype(np.int64))
-        cam: F32 = quick_score_cam(r.network, x, c, fill=r.spec.fill, weigher=self._weigher).numpy()
+        if self._weigher is None:
+            made = score_cam(r.network, x, c, fill=r.spec.fill, channels=self._k)
+        else:
+            made = quick_score_cam(r.network, x, c, fill=r.spec.fill, weigher=self._weigher)
+        cam: F32 = made.numpy()
         mix: F32 = (0.5 * (cam + self._masks[cls])).astype(np.float32)
         return cam, mix
 

@@ -20,7 +20,9 @@ where ``lo`` and ``hi`` are the extremes of the map (Score-CAM takes those of th
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.errors import BundleError
 from models.score_cam import FLAT, min_max
 from models.spec_cnn import SpecCnn
 
@@ -70,6 +73,27 @@ class Weigher:
     def k(self) -> int:
         """Forward passes per window."""
         return len(self.channels)
+
+    def save(self, path: Path) -> None:
+        """Write it as ``.npz``."""
+        np.savez(
+            path, channels=np.array(self.channels), pool=np.array(self.pool), matrix=self.matrix, offset=self.offset
+        )  # fmt: skip
+
+    @classmethod
+    def load(cls, path: Path) -> Weigher:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        BundleError
+            If the file cannot be read or holds something else.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                return cls(tuple(kept["channels"].tolist()), int(kept["pool"]), kept["matrix"], kept["offset"])
+        except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as e:
+            raise BundleError(f"{path}: holds no weights of Score-CAM: {e}") from e
 
     @staticmethod
     def n_inputs(k: int, n_channels: int, n_labels: int) -> int:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from calibration.fidelity import fidelity
 from calibration.ocean import SCENARIOS, simulate
-from calibration.weighing import fidelity
 from models.bundle import Bundle
 from models.engines import open_engine
 from models.features import windows_of
@@ -34,8 +34,7 @@ def simulated(bundle: Bundle) -> np.ndarray:
 
 
 def weigher(bundle: Bundle) -> Weigher:
-    with np.load(bundle.path / "report" / "weigher.npz") as kept:
-        return Weigher(tuple(kept["channels"].tolist()), int(kept["pool"]), kept["matrix"], kept["offset"])
+    return Weigher.load(bundle.path / "report" / "weigher.npz")
 
 
 def real(bundle: Bundle) -> np.ndarray:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from calibration.weighing import fidelity, fit_weigher, made_up
+from calibration.fidelity import fidelity
+from calibration.weighing import fit_weigher, made_up
 from models.graphs import build_graphs
 from models.score_cam import score_cam
 from models.spec_cnn import SpecCnn, SpecCnnConfig
@@ -81,14 +82,17 @@ def test_passes_are_tried_from_the_cheapest_until_the_maps_are_true(network: Spe
     assert len({row["n_columns"] for row in found.curve}) >= 1
 
 
-def test_made_up_windows_move_lines_and_keep_the_rows_not_in_use() -> None:
+def test_made_up_windows_are_new_and_keep_the_rows_not_in_use() -> None:
     x = windows(6, 7)
-    out = made_up(x, 3, FILL, 0)
-    assert out.shape == x.shape
+    out = made_up(x, 40, 3, FILL, 0)
+    assert out.shape == (40, *x.shape[1:])
+    assert out.dtype == np.float32
     assert (out[:, :, :3] == np.float32(FILL)).all()
-    assert (out[:, :, 3:] >= x[:, :, 3:]).all()
-    assert (out[:, :, 3:] > x[:, :, 3:]).mean() > 0.05
-    assert np.array_equal(made_up(x, 3, FILL, 0), out)
+    assert 0.0 <= out.min() <= out.max() <= 1.0
+    assert not any(np.array_equal(a[:, 3:], b[:, 3:]) for a in out for b in x)
+    assert np.array_equal(made_up(x, 40, 3, FILL, 0), out)
+    assert not np.array_equal(made_up(x, 40, 3, FILL, 1), out)
+    assert np.array_equal(x, windows(6, 7)), "the windows it is made of stay as they are"
 
 
 def test_weighers_that_do_not_fit_are_refused(network: SpecCnn) -> None:
