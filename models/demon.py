@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
-import scipy.signal
 
 from models.errors import SampleRateError
+from models.hann import hann
 
 __all__ = ["DemonFrontEnd", "DemonSpec", "DemonWindow"]
 
@@ -118,7 +118,7 @@ class DemonFrontEnd:
         self._per_step = max(1, round(spec.step_s))  # tiles
         self._n_kept = round(spec.window_s) * self._n_tile
         self._n_least = round(spec.least_s) * self._n_tile
-        self._window = scipy.signal.get_window("hann", 2 * self.hop).astype(np.float32)
+        self._window = hann(2 * self.hop).astype(np.float32)
         f = np.fft.rfftfreq(2 * self.hop, 1.0 / fs)
         self._edges = [
             (int(np.searchsorted(f, lo)), max(int(np.searchsorted(f, lo)) + 1, int(np.searchsorted(f, hi))))

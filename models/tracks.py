@@ -28,10 +28,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import scipy.ndimage
-import scipy.signal
 import scipy.special
 
 from models.feature_spec import FeatureSpec
+from models.hann import hann
 
 __all__ = ["COHERENT", "EVIDENCE_WIDTH", "HALF_BAND", "N_BLOCKS", "TrackFinder", "Tracks", "tone_probability"]
 
@@ -274,7 +274,7 @@ def _pooled_path(values: list[float], n: float) -> tuple[float, float]:
 
 def _independent(spec: FeatureSpec, n_columns: int) -> float:
     """Independent frames that average as well as ``n_columns`` overlapping Hann frames (Welch 1967)."""
-    w = scipy.signal.get_window("hann", spec.n_fft).astype(np.float64)
+    w = hann(spec.n_fft)
     energy = float((w**2).sum())
     total = 1.0
     for k in range(1, n_columns):
