@@ -19,26 +19,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from models.background import SplitWindow
 from models.feature_spec import FeatureSpec
+from models.normalise import POWER_FLOOR, Normaliser
 from models.stft import Stft
 
 __all__ = ["FeatureSpec", "FeatureWindow", "FrontEnd", "windows_of"]
 
 F32 = npt.NDArray[np.float32]
-
-#: Power added before each ratio and logarithm, re full scale squared: digital silence reads -180 dB, never -inf.
-POWER_FLOOR = 1e-18
-
-
-def _to_db(power: npt.NDArray[np.floating[Any]]) -> F32:
-    out: F32 = 10.0 * np.log10(power.astype(np.float32) + np.float32(POWER_FLOOR))
-    return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,12 +72,13 @@ class FrontEnd:
         self.spec, self.fs, self.n_channels = spec, fs, n_channels
         self._stft = Stft(spec, fs, n_channels)
         self._step, self._n_samples = self._stft.step, spec.n_samples(fs)
-        self._background_of = SplitWindow(spec.n_freq, spec.row_lo, spec.tpsw_half, spec.tpsw_gap, spec.tpsw_clip)
+        self._normalise = Normaliser(spec, n_channels)
         self._enbw_bins = self._stft.enbw_bins
         # twice n_time columns, each written at two places: every window is one contiguous slice
         self._features: F32 = np.zeros((n_channels, spec.n_planes, spec.n_freq, 2 * spec.n_time), np.float32)
         self._spectrum: F32 = np.zeros((n_channels, spec.n_freq, 2 * spec.n_time), np.float32)
         self._background: F32 = np.zeros_like(self._spectrum)
+        self._mean_square = np.zeros((n_channels, spec.n_freq - spec.row_lo, 2 * spec.n_time))
         self._n_tiles = 0
 
     @property
@@ -105,29 +97,21 @@ class FrontEnd:
         The iterator must be run to its end before the next call.
         """
         for tile, power in self._stft.process(x):
-            self._write_columns(tile, power)
+            self._normalise(power)
+            self._write_columns(tile)
             self._n_tiles += 1
             if self._n_tiles >= self.spec.n_time // self.spec.n_time_step:
                 yield self._completed(tile + 1)
 
-    def _write_columns(self, tile: int, power: F32) -> None:
-        """Normalise the columns of a tile ``(n_channels, n_time_step, n_freq)`` and put them into their places."""
-        spec = self.spec
-        at = (tile * spec.n_time_step) % spec.n_time
-        spectrum, background = _to_db(power), _to_db(self._background_of(power))
-        features = self._scale(spectrum - background)
-        for k in (at, at + spec.n_time):
-            self._features[:, 0, :, k : k + spec.n_time_step] = features.swapaxes(1, 2)
-            self._spectrum[:, :, k : k + spec.n_time_step] = spectrum.swapaxes(1, 2)
-            self._background[:, :, k : k + spec.n_time_step] = background.swapaxes(1, 2)
-
-    def _scale(self, over_db: F32) -> F32:
-        """Features in 0..1 of the level over background ``over_db`` ``(..., n_freq)``, dB."""
-        spec = self.spec
-        scaled = (over_db - np.float32(spec.floor_db)) * np.float32(1.0 / (spec.ceil_db - spec.floor_db))
-        scaled[..., : spec.row_lo] = spec.fill
-        out: F32 = np.clip(scaled, np.float32(0.0), np.float32(1.0))
-        return out
+    def _write_columns(self, tile: int) -> None:
+        """Put the columns of a tile, normalised, into their places."""
+        n, n_time, done = self.spec.n_time_step, self.spec.n_time, self._normalise
+        at = (tile * n) % n_time
+        for k in (at, at + n_time):
+            self._features[:, 0, :, k : k + n] = done.features.swapaxes(1, 2)
+            self._spectrum[:, :, k : k + n] = done.spectrum_db.swapaxes(1, 2)
+            self._background[:, :, k : k + n] = done.background_db.swapaxes(1, 2)
+            self._mean_square[:, :, k : k + n] = done.mean_square.swapaxes(1, 2)
 
     def _completed(self, end_tile: int) -> FeatureWindow:
         """The window whose last tile is the one before ``end_tile``."""
@@ -136,7 +120,7 @@ class FrontEnd:
         at = (grid_index * spec.n_time_step) % spec.n_time
         features = self._features[..., at : at + spec.n_time].copy()
         spectrum = self._spectrum[..., at : at + spec.n_time].copy()
-        mean_square = np.power(10.0, spectrum[:, spec.row_lo :] / 10.0, dtype=np.float64).mean(axis=2).sum(axis=1)
+        mean_square = self._mean_square[..., at : at + spec.n_time].mean(axis=2).sum(axis=1)
         level = 10.0 * np.log10(mean_square / self._enbw_bins + POWER_FLOOR)
         background = self._background[..., at : at + spec.n_time].copy()
         for a in (features, spectrum, background):
