@@ -19,7 +19,10 @@ __all__ = ["main"]
 def main(argv: list[str]) -> int:
     """Listen."""
     endpoint, path = argv
-    with Path(path).open("w", buffering=1, encoding="utf-8") as out, Subscriber(endpoint, ("window/", "signature/")) as subscriber:
+    with (
+        Path(path).open("w", buffering=1, encoding="utf-8") as out,
+        Subscriber(endpoint, ("window/", "signature/")) as subscriber,
+    ):
         while not select.select([0], [], [], 0.0)[0]:
             message = subscriber.receive(0.1)
             t_ns = time.monotonic_ns()
