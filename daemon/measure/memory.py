@@ -65,8 +65,8 @@ def summary(readings: Sequence[Reading]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``rss_mb`` and ``peak_mb`` (10^6 bytes): median over the last tenth, and most ever read;
-        ``growth_percent``: of the last tenth over the first after warming up; ``n_threads``, ``n_files``: least and most after warming up.
+        ``rss_mb`` and ``peak_mb`` (10^6 bytes): median over the last tenth, and most ever read; ``growth_percent``: of
+        the last tenth over the first after warming up; ``n_threads``, ``n_files``: least and most after that.
     """
     tenth = max(1, len(readings) // 10)
     warm = min(WARM_UP_S, readings[-1].audio_s / 2)
