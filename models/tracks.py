@@ -222,6 +222,8 @@ class TrackFinder:
         peak = (evidence >= LEAST_EVIDENCE) & (own >= lower) & (own >= upper)
         taken = np.zeros(blocks.shape, np.bool_)
         shadow = np.zeros(blocks.shape)
+        beside = np.arange(1 - MIN_APART, MIN_APART)[:, None]
+        around = np.arange(-SHADOW_ROWS, SHADOW_ROWS + 1)[:, None]
         chosen: list[int] = []
         candidates = np.flatnonzero(peak)
         for row in candidates[np.argsort(-evidence[candidates], kind="stable")]:
@@ -235,11 +237,9 @@ class TrackFinder:
             if evidence[row] < LEAST_EVIDENCE or excess[row] < SHOULDER * shadow[path, columns].mean():
                 continue
             chosen.append(int(row))
-            for k in range(1 - MIN_APART, MIN_APART):
-                taken[np.clip(path + k, 0, len(blocks) - 1), columns] = True
-            for k in range(-SHADOW_ROWS, SHADOW_ROWS + 1):
-                at = (np.clip(path + k, 0, len(blocks) - 1), columns)
-                shadow[at] = np.maximum(shadow[at], excess[row])
+            taken[np.clip(path + beside, 0, len(blocks) - 1), columns] = True
+            at = (np.clip(path + around, 0, len(blocks) - 1), columns)
+            shadow[at] = np.maximum(shadow[at], excess[row])
         return chosen
 
     def _fractional(self, blocks: F64, paths: npt.NDArray[np.int64]) -> F64:
