@@ -109,7 +109,7 @@ def lines_of(
 def _measure(
     spec: FeatureSpec, seconds: F64, track: F32, excess: F64, smooth: F64, spectrum_db: F32
 ) -> LineTrace | None:
-    """One track as a line; ``seconds`` ``(n_time,)`` are the centres of the columns, after the window's first sample."""
+    """One track as a line; ``seconds`` ``(n_time,)`` are the centres of the columns after the first sample."""
     columns = np.arange(spec.n_time)
     rows = np.clip(np.round(track).astype(np.int64), HALF_WIDTH, spec.n_freq - 1 - HALF_WIDTH)
     near = rows + np.arange(-HALF_WIDTH, HALF_WIDTH + 1)[:, None]
