@@ -131,16 +131,21 @@ class PacedSource:
         begun = time.perf_counter()
         x = np.empty((self.n_channels, self._n_block), np.float32)
         for c in range(self.n_channels):
-            kind = self._bank.vessels if self.hears_vessel[c] else self._bank.sea
-            row = kind[c % len(kind)]
-            at = (first + self._offset[c]) % len(row)
-            n = min(self._n_block, len(row) - at)
-            x[c, :n] = row[at : at + n]
-            x[c, n:] = row[: self._n_block - n]
+            x[c] = self.samples(c, first, self._n_block)
         x.setflags(write=False)
         self.feed_s += time.perf_counter() - begun
         self._next += 1
         return AudioBlock(self.name, 0, first, fs, x)
+
+    def samples(self, channel: int, first: int, n: int) -> F32:
+        """``n`` samples of a channel from ``first`` on, ``(n,)``, no more than a recording holds; it is gone round."""
+        kind = self._bank.vessels if self.hears_vessel[channel] else self._bank.sea
+        row = kind[channel % len(kind)]
+        at = (first + self._offset[channel]) % len(row)
+        if at + n <= len(row):
+            whole: F32 = row[at : at + n]
+            return whole
+        return np.concatenate([row[at:], row[: at + n - len(row)]])
 
     def close(self) -> None:
         """Nothing to let go of."""

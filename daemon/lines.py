@@ -84,9 +84,10 @@ def lines_of(
     excess = 10.0 ** ((spectrum_db.astype(np.float64) - tracks.background_db[:, None]) / 10.0) - 1.0
     excess[: spec.row_lo] = 0.0
     smooth = scipy.ndimage.uniform_filter1d(excess, N_SMOOTH, axis=1, mode="nearest")
+    seconds = spec.column_centres(fs) / fs
     found: list[tuple[LineTrace, str | None, float]] = []
     for k in np.flatnonzero(tracks.evidence >= LEAST_EVIDENCE):
-        trace = _measure(spec, fs, tracks.rows[k], excess, smooth, spectrum_db)
+        trace = _measure(spec, seconds, tracks.rows[k], excess, smooth, spectrum_db)
         if trace is None or trace.line.snr_db < min_snr_db:
             continue
         scores = [(float(p[k]), label) for label, p in (own or {}).items()]
@@ -105,12 +106,15 @@ def lines_of(
     return sorted(out, key=lambda t: t.line.freq_hz)
 
 
-def _measure(spec: FeatureSpec, fs: int, track: F32, excess: F64, smooth: F64, spectrum_db: F32) -> LineTrace | None:
+def _measure(
+    spec: FeatureSpec, seconds: F64, track: F32, excess: F64, smooth: F64, spectrum_db: F32
+) -> LineTrace | None:
+    """One track as a line; ``seconds`` ``(n_time,)`` are the centres of the columns after the first sample."""
     columns = np.arange(spec.n_time)
     rows = np.clip(np.round(track).astype(np.int64), HALF_WIDTH, spec.n_freq - 1 - HALF_WIDTH)
     near = rows + np.arange(-HALF_WIDTH, HALF_WIDTH + 1)[:, None]
     strength = smooth[near, columns].max(axis=0)
-    active: Mask = strength > max(0.3 * float(np.quantile(strength, 0.75)), 0.8)
+    active: Mask = strength > max(0.3 * _upper_quartile(strength), 0.8)
     n_active = int(active.sum())
     if n_active < MIN_COLUMNS:
         return None
@@ -124,7 +128,6 @@ def _measure(spec: FeatureSpec, fs: int, track: F32, excess: F64, smooth: F64, s
     power = (10.0 ** (spectrum_db[rows[active], columns[active]] / 10.0)).mean()
     tone = power * mean[reach] / (1.0 + mean[reach])  # what is over the background
     snr = 10.0 ** (peak / 10.0)
-    seconds = spec.column_centres(fs) / fs
     line = TonalLine(
         freq_hz=float((rows[active].mean() + shift) * spec.bin_hz),
         freq_err_hz=_freq_err_hz(spec, snr, n_active),
@@ -136,6 +139,15 @@ def _measure(spec: FeatureSpec, fs: int, track: F32, excess: F64, smooth: F64, s
         drift_hz_per_s=_drift(rows[active], smooth[:, active], seconds[active]) * spec.bin_hz,
     )
     return LineTrace(line, rows, active)
+
+
+def _upper_quartile(x: F64) -> float:
+    """``np.quantile(x, 0.75)``, which takes fifty times as long over so few values."""
+    ranked = np.sort(x)
+    place = 0.75 * (x.size - 1)
+    k = math.floor(place)
+    a, b, share = float(ranked[k]), float(ranked[min(k + 1, x.size - 1)]), place - k
+    return a + (b - a) * share if share < 0.5 else b - (b - a) * (1.0 - share)
 
 
 def _parabola(y_db: F64) -> tuple[float, float]:

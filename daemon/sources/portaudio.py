@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from daemon.capture.audit import ClockAudit
-from daemon.capture.process import CaptureProcess
+from daemon.capture.process import CHILD, CaptureProcess
 from daemon.capture.request import Ready, Refusal, Request
 from daemon.frames import AudioBlock, ClockState, Event, Gap, SourceState, StreamEnd, StreamStart
 from daemon.ring import SampleRing
@@ -19,7 +19,7 @@ from models.errors import DeviceError
 __all__ = ["PortAudioSource"]
 
 _NS = 1_000_000_000
-_POLL_S = 0.02
+_POLL_S = 0.005
 _MAX_RATE_ERROR = 0.05
 """Of the nominal rate, over one span of the audit; a quartz is off by 0.0001."""
 
@@ -66,14 +66,18 @@ class PortAudioSource:
         Of the source.
     on_absent : "fail" or "wait"
         At the first start: raise if the device is not there, or wait for it.
-    block_s, ring_s, latency_s, pace : float
-        Length of a block; see :class:`daemon.capture.request.Request` for the others.
+    block_s : (float, float)
+        Shortest and longest block: what is there is given at once, so that no window waits for samples behind it.
+    ring_s, latency_s, pace : float
+        See :class:`daemon.capture.request.Request`.
     max_age_s : float
         Without a new block for so long the child is dead.
     start_timeout_s : float
         Time for a child to open the card and give its first block.
     backoff_s : (float, float)
         First and longest wait between attempts.
+    child : sequence of str
+        What is started to capture, see :class:`daemon.capture.process.CaptureProcess`.
 
     Raises
     ------
@@ -91,18 +95,19 @@ class PortAudioSource:
         channels: Sequence[int] | None = None,
         name: str = "card",
         on_absent: Literal["fail", "wait"] = "fail",
-        block_s: float = 0.25,
+        block_s: tuple[float, float] = (0.01, 0.25),
         ring_s: float = 10.0,
         latency_s: float = 0.5,
         pace: float = 0.0,
         max_age_s: float = 1.5,
         start_timeout_s: float = 10.0,
         backoff_s: tuple[float, float] = (0.5, 30.0),
+        child: Sequence[str] = CHILD,
     ) -> None:
         self.name = name
         self._request = Request(device, fs or 0, None if channels is None else tuple(channels), latency_s, ring_s, pace)
         self._block_s, self._max_age_s, self._start_timeout_s = block_s, max_age_s, start_timeout_s
-        self._backoff_s = backoff_s
+        self._backoff_s, self._child = backoff_s, tuple(child)
         self._events: deque[Event] = deque()
         self._process: CaptureProcess | None = None
         self._ready: Ready | None = None
@@ -229,9 +234,9 @@ class PortAudioSource:
             return
         self._n_breaks, places = e.ring.breaks(self._n_breaks)
         self._breaks.extend(p for p in places if p > e.at)
-        n_block = max(1, round(self._block_s * e.ready.fs))
+        n_short, n_block = (max(1, round(s * e.ready.fs)) for s in self._block_s)
         end = self._breaks[0] if self._breaks else e.ring.n_written
-        if end - e.at < (n_block if n_least is None else n_least) and not self._breaks:
+        if end - e.at < (n_short if n_least is None else n_least) and not self._breaks:
             return
         got = e.ring.read(e.at, min(n_block, end - e.at))
         if got.n_lost and self._breaks and got.first >= self._breaks[0]:
@@ -285,7 +290,7 @@ class PortAudioSource:
 
     def _spawn(self) -> CaptureProcess:
         try:
-            self._process = CaptureProcess(self._request)
+            self._process = CaptureProcess(self._request, self._child)
         except OSError as e:
             raise DeviceError(f"the capture process cannot be started: {e}") from e
         return self._process

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 
 from calibration.experiments.demon import FS, is_right, on_recordings, propeller
@@ -17,7 +18,7 @@ from daemon.service import Service
 from daemon.view import format_line
 from daemon.wire import Message
 from models.demon import DemonFrontEnd, DemonSpec, DemonWindow
-from models.demon_lines import modulation
+from models.demon_lines import _smoothed, modulation
 from models.errors import ConfigError, InputError, SampleRateError
 
 SPEC = DemonSpec(window_s=20.0, step_s=2.0, least_s=6.0)
@@ -182,3 +183,10 @@ def test_recordings_are_joined_and_held_against_their_labels(tmp_path: Path) -> 
     (tmp_path / "labels.csv").write_text("file,cls\nsea.wav,ambient\n")
     with pytest.raises(InputError, match="lacks the column demon_blades"):
         on_recordings(tmp_path)
+
+
+@pytest.mark.parametrize("n", [2000, 12001])
+def test_slow_level_is_smoothed_as_scipy_does_it(n: int) -> None:
+    rng = np.random.default_rng(n)
+    x, weights = rng.random(n), rng.random(399)
+    np.testing.assert_allclose(_smoothed(x, weights), scipy.signal.fftconvolve(x, weights, "same"), rtol=1e-12)

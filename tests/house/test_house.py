@@ -40,6 +40,13 @@ print('ok')"""
     assert python(code).strip() == "ok"
 
 
+@pytest.mark.parametrize("module", VESSEL_SIDE)
+def test_vessel_side_imports_without_half_a_second_of_scipy(module: str) -> None:
+    slow = ("scipy.signal", "scipy.stats", "scipy.optimize", "scipy.interpolate")
+    code = f"import sys, {module}; print([m for m in {slow!r} if m in sys.modules])"
+    assert python(code).strip() == "[]"
+
+
 def test_importing_starts_no_thread_and_writes_nothing(tmp_path: Path) -> None:
     code = (
         f"import os, threading; os.chdir({str(tmp_path)!r})\n"
