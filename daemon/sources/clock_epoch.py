@@ -176,7 +176,7 @@ class EpochClock:
         state = dataclasses.replace(self._start.clock, n_steps=self._steps.n_steps if self._system else 0, **known)
         if self._system:
             state = dataclasses.replace(state, synced=self._sync.synced, est_error_ns=self._sync.est_error_ns)
-        sure = not self._system or state.est_error_ns is not None  # or the second a pulse begins may be another
+        sure = not self._system or bool(state.synced)  # or the second that a pulse begins may be another
         if by_pulse is not None and self._named:
             error_ns = math.ceil(2 * by_pulse.error_ns(at) + by_pulse.scatter_ns)
             return dataclasses.replace(state, source="pps", est_error_ns=error_ns if sure else None)

@@ -178,6 +178,19 @@ def test_pulses_do_not_vouch_for_a_second_that_nobody_vouches_for() -> None:
     assert (state.source, state.synced, state.est_error_ns) == ("pps", False, None)
 
 
+def test_synchronised_clock_of_unstated_error_names_the_second_all_the_same() -> None:
+    machine = Machine()
+    card = gps_card(machine, 30, 0.0, edges_of(30, FS))
+    vague = SyncWatch(lambda: SyncState(True, None, "timedatectl"))
+    clock, events = through(TimedSource(card, pps="ch1", clocks=machine, sync=vague))
+    start = next(e for e in events if isinstance(e, StreamStart))
+    assert start.clock.est_error_ns is None
+    state = clock.state()
+    assert (state.source, state.synced) == ("pps", True)
+    assert state.est_error_ns is not None
+    assert state.est_error_ns < 50_000
+
+
 def test_card_whose_latency_could_hide_half_a_second_gives_its_rate_only() -> None:
     machine = Machine()
     card = gps_card(machine, 40, 200.0, edges_of(40, FS * 1.0002), latency_ns=1_000_000_000)
