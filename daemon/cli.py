@@ -16,6 +16,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "run": "listen to hydrophones, recordings or the simulated ocean and publish signatures",
     "listen": "show what a daemon publishes: live table, lines or JSON",
+    "verify": "hold saved records against a recording: equal, audio differs or result differs",
     "demo": "simulated ocean, daemon and live table in one: the product in three minutes",
     "config": "print the commented reference of all settings, or check a file",
     "devices": "list the sound cards",

@@ -52,6 +52,7 @@ class SourceConfig:
     latency_s: float = _key(0.5, "s that the sound system buffers; less loses samples on a busy machine")
     fs: int = _key(0, "Hz; needed for pcm without a WAV header; 0: as the source or the card says")
     channels: tuple[int, ...] = _key((), "which channels, counted from 0; empty: all")
+    pps_channel: int = _key(-1, "input that carries a pulse per second (GPS), counted from 0, not analysed; -1: none")
     n_channels: int = _key(0, "channels of raw PCM, or of the simulated ocean; 0: one, or as a WAV header says")
     sample_format: SampleFormat = _key("auto", "raw PCM; auto: s16le, or as a WAV header says")
     scenario: str = _key("standard", "simulated ocean: standard, low_snr, two_ships, wide or empty")
@@ -73,6 +74,14 @@ class SourceConfig:
             raise ConfigError(f"source.channels = {list(self.channels)}: channels count from 0")
         if len(set(self.channels)) != len(self.channels):
             raise ConfigError(f"source.channels = {list(self.channels)} names a channel twice")
+        if self.pps_channel < -1:
+            raise ConfigError(f"source.pps_channel = {self.pps_channel}: inputs count from 0; -1: none")
+        if self.pps_channel in self.channels:
+            raise ConfigError(
+                f"source.pps_channel = {self.pps_channel} is also in source.channels: pulses are no sound"
+            )
+        if self.pps_channel >= 0 and self.kind == "simulated":
+            raise ConfigError("source.pps_channel: the simulated ocean has no channel with pulses")
         if self.duration_s < 0:
             raise ConfigError(f"source.duration_s = {self.duration_s} is negative")
 

@@ -15,9 +15,9 @@ from models.demon_lines import Modulation
 from models.verdict import Detection, Verdict
 
 __all__ = [
-    "Analysed", "AudioBlock", "ClockState", "Contact", "ContactLine", "Detection", "Event", "Gap", "Modulated",
-    "Reason", "Record", "Signature", "Skipped", "Source", "SourceState", "StreamEnd", "StreamStart", "TonalLine",
-    "Verdict", "Window",
+    "Analysed", "AudioBlock", "ClockState", "ClockUpdate", "Contact", "ContactLine", "Detection", "Event", "Gap",
+    "Modulated", "Reason", "Record", "Signature", "Skipped", "Source", "SourceState", "StreamEnd", "StreamStart",
+    "TonalLine", "Verdict", "Window",
 ]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
@@ -30,13 +30,19 @@ Reason: TypeAlias = Literal["gap", "invalid", "overload", "warm-up"]
 class ClockState:
     """What is known of the clock behind a stream."""
 
-    source: Literal["file", "system", "none"] = "none"
-    """Where UTC comes from: the file's own start time, the system clock, or nowhere."""
+    source: Literal["file", "system", "pps", "none"] = "none"
+    """Where UTC comes from: the file's own start time, the system clock, a pulse per second, or nowhere."""
     synced: bool | None = None
     """Whether the system clock is disciplined; None when unknown."""
     est_error_ns: int | None = None
     fs_measured: float | None = None
     """Sample rate against the clock, Hz; None until measured."""
+    rate_ppm: float | None = None
+    """The same as deviation from the nominal rate, parts per million."""
+    rate_err_ppm: float | None = None
+    """Standard error of ``rate_ppm``."""
+    n_steps: int = 0
+    """Times since the epoch's start that the clock stepped and UTC was counted anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,8 @@ class AudioBlock:
     fs: int
     x: F32
     """``(n_channels, n_samples)``, full scale 1."""
+    arrived: tuple[int, int] | None = None
+    """So many samples of the epoch had been taken at this moment of CLOCK_MONOTONIC, ns; None where nobody stamped."""
 
     @property
     def n_samples(self) -> int:
@@ -115,10 +123,27 @@ class SourceState:
     n_retries: int = 0
 
 
-Event: TypeAlias = StreamStart | AudioBlock | Gap | StreamEnd | SourceState
+@dataclass(frozen=True, slots=True)
+class ClockUpdate:
+    """From a sample on, UTC is counted anew: ``t_from_ns + (n - from_sample) 10^9 / fs``, with the rate measured."""
+
+    source: str
+    epoch: int
+    from_sample: int
+    """What was said of earlier samples stands; what was said of this and later ones does not."""
+    t_from_ns: int | None
+    """UTC of ``from_sample``, Unix ns; None when unknown."""
+    clock: ClockState
+    words: str = ""
+    """What happened to the clock, for people; empty: nothing, the measurement went on."""
 
 
-Record: TypeAlias = "StreamStart | Analysed | Skipped | Signature | Contact | Modulated | Gap | StreamEnd | SourceState"
+Event: TypeAlias = StreamStart | AudioBlock | Gap | ClockUpdate | StreamEnd | SourceState
+
+
+Record: TypeAlias = (
+    "StreamStart | Analysed | Skipped | Signature | Contact | Modulated | Gap | ClockUpdate | StreamEnd | SourceState"
+)
 """What the pipeline makes of events."""
 
 

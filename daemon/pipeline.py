@@ -23,6 +23,7 @@ from daemon.extract import Extractor
 from daemon.frames import (
     Analysed,
     AudioBlock,
+    ClockUpdate,
     Event,
     Gap,
     Record,
@@ -101,7 +102,7 @@ class Pipeline:
                     event = self._stream.explain_end(event)
                 self._stream = None
                 yield event
-            case SourceState():
+            case SourceState() | ClockUpdate():
                 yield event
 
     def _block(self, stream: _Stream, block: AudioBlock) -> Iterator[Record]:

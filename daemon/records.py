@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from daemon.clock import SampleClock
+from daemon.clock import StreamClock
 from daemon.frames import (
     Analysed,
     ClockState,
+    ClockUpdate,
     Contact,
     ContactLine,
     Detection,
@@ -87,7 +88,7 @@ class _Stream:
     """What is known of a source."""
 
     start: StreamStart
-    clock: SampleClock
+    clock: StreamClock
     refused: str = ""
     channels: dict[str, _Channel] = field(default_factory=dict)
 
@@ -155,6 +156,8 @@ class Recorder:
                 yield from self._gap(record)
             case StreamEnd():
                 yield from self._end(record)
+            case ClockUpdate():
+                yield from self._clock(record)
             case SourceState():
                 yield from self._state(record)
 
@@ -165,7 +168,7 @@ class Recorder:
         channels = old.channels if old else {}
         for name in start.channels:
             channels.setdefault(name, _Channel())
-        self._streams[start.source] = _Stream(start, SampleClock.of(start), channels=channels)
+        self._streams[start.source] = _Stream(start, StreamClock(start), channels=channels)
         yield from self._statuses(start.source, "running")
 
     def _end(self, end: StreamEnd) -> Iterator[Message]:
@@ -178,6 +181,13 @@ class Recorder:
         if stream and state.state == "refused":
             stream.refused = state.detail
         yield from self._statuses(state.source, state.state, detail=state.detail, n_retries=state.n_retries)
+
+    def _clock(self, update: ClockUpdate) -> Iterator[Message]:
+        """Count time by it; status/ only if something happened to the clock."""
+        stream = self._streams[update.source]
+        stream.clock.put(update)
+        if update.words:
+            yield from self._statuses(update.source, "running", detail=update.words, first_sample=update.from_sample)
 
     def _news(self, slot: Window | Skipped) -> Iterator[Message]:
         """status/ once more if the channel lost samples since the last one."""
@@ -197,6 +207,7 @@ class Recorder:
         state: str,
         *,
         detail: str = "",
+        first_sample: int = 0,
         n_retries: int = 0,
         n_samples: int | None = None,
         final: bool = False,
@@ -207,9 +218,10 @@ class Recorder:
         counts.told = True
         body = {
             **common(
-                self._identity, "status", epoch=start.epoch if start else None, first_sample=0 if start else None,
-                n_samples=n_samples, t_first_sample_ns=start.t_first_sample_ns if start else None,
-                clock=start.clock if start else None,
+                self._identity, "status", epoch=start.epoch if start else None,
+                first_sample=first_sample if start else None, n_samples=n_samples,
+                t_first_sample_ns=stream.clock.utc_ns(start.epoch, first_sample) if stream and start else None,
+                clock=stream.clock.state() if stream else None,
             ),
             "source": _text(source), "channel": channel, "fs": start.fs if start else None,
             "state": state, "label": _text(start.label) if start else "", "detail": _text(detail),
@@ -225,7 +237,7 @@ class Recorder:
             **common(
                 self._identity, family, epoch=slot.epoch, first_sample=slot.first_sample, n_samples=slot.n_samples,
                 t_first_sample_ns=stream.clock.utc_ns(slot.epoch, slot.first_sample), audio_digest=digest,
-                lost_samples=lost, clock=stream.start.clock,
+                lost_samples=lost, clock=stream.clock.state(slot.first_sample),
             ),
             "source": _text(slot.source), "channel": slot.channel, "fs": slot.fs, "grid_index": slot.grid_index,
         }  # fmt: skip
@@ -297,7 +309,7 @@ class Recorder:
             **common(
                 self._identity, "contact", epoch=contact.epoch, first_sample=contact.first_sample,
                 n_samples=contact.n_samples, t_first_sample_ns=stream.clock.utc_ns(contact.epoch, contact.first_sample),
-                clock=stream.start.clock,
+                clock=stream.clock.state(contact.first_sample),
             ),
             "source": _text(contact.source), "channel": contact.channel, "fs": contact.fs,
             "contact_id": contact_id(self._identity, contact), "label": contact.label,
@@ -318,7 +330,7 @@ class Recorder:
             **common(
                 self._identity, "demon", epoch=record.epoch, first_sample=record.first_sample,
                 n_samples=record.n_samples, t_first_sample_ns=stream.clock.utc_ns(record.epoch, record.first_sample),
-                lost_samples=0, clock=stream.start.clock,
+                lost_samples=0, clock=stream.clock.state(record.first_sample),
             ),
             "source": _text(record.source), "channel": record.channel, "fs": record.fs,
             "available": m is not None, "reason": _text(record.reason) or None,
@@ -355,7 +367,7 @@ class Recorder:
             **common(
                 self._identity, "gap", epoch=gap.epoch, first_sample=gap.first_sample, n_samples=gap.n_missing,
                 t_first_sample_ns=stream.clock.utc_ns(gap.epoch, gap.first_sample) if stream else None,
-                lost_samples=gap.n_missing, clock=stream.start.clock if stream else ClockState(),
+                lost_samples=gap.n_missing, clock=stream.clock.state(gap.first_sample) if stream else ClockState(),
             ),
             "source": _text(gap.source), "channel": channel, "fs": stream.start.fs if stream else None,
             "reason": _text(gap.reason), "duration_ns": gap.duration_ns, "err_ns": gap.err_ns, "journal_seq": None,

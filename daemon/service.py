@@ -17,11 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from calibration.site import SiteCalibration
+from daemon.clock_system import Clocks, read_clocks
 from daemon.compose import Composition
 from daemon.config import Config
 from daemon.frames import (
     Analysed,
     AudioBlock,
+    ClockUpdate,
     Contact,
     Event,
     Gap,
@@ -88,6 +90,8 @@ class Service:
     config : Config
     on_message : callable, optional
         Called in the processing thread with each message that is published.
+    clocks : callable
+        Reads the clocks of the machine.
 
     Raises
     ------
@@ -95,8 +99,10 @@ class Service:
         From ``start``, if bundle, engine, source or endpoints cannot be used.
     """
 
-    def __init__(self, config: Config, on_message: Callable[[Message], None] | None = None) -> None:
-        self.config = config
+    def __init__(
+        self, config: Config, on_message: Callable[[Message], None] | None = None, clocks: Clocks = read_clocks
+    ) -> None:
+        self.config, self._clocks = config, clocks
         self.counts = Counts()
         self.problems: list[str] = []
         """What was wrong with streams, one line each."""
@@ -117,7 +123,7 @@ class Service:
         ``progress`` is called with one line now and then while an engine takes minutes to open.
         """
         c = self.config
-        self.source: Source = open_source(c.source)
+        self.source: Source = open_source(c.source, self._clocks)
         try:
             self.bundle = Bundle.load(Path(c.bundle) if c.bundle else Bundle.shipped())
             self.spec: FeatureSpec = with_hop(self.bundle.spec, c.window.hop_s)
@@ -305,6 +311,8 @@ class Service:
                     "gap (%s)%s at sample %d: %s samples, %.3f s", record.reason, where, record.first_sample,
                     "unknown number of" if record.n_missing is None else record.n_missing, record.duration_ns / 1e9,
                 )  # fmt: skip
+            case ClockUpdate() if record.words:
+                _LOGGER.warning("clock of %s: %s", record.source, record.words)
             case SourceState(state="refused"):
                 self._problem(record.detail)
             case SourceState():

@@ -123,6 +123,8 @@ class Subscriber:
         self.losses = LossCounter(tuple(topics) or ("",))
         self.n_malformed = 0
         """Messages that do not keep to the contract."""
+        self.frames: list[bytes] = []
+        """Of the message that ``receive`` gave last, as they came."""
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
         self._socket.setsockopt(zmq.RCVHWM, hwm)
@@ -163,6 +165,7 @@ class Subscriber:
                 _log.warning("message passed over: %s", e)
                 continue
             if self.losses.count(message, sequence) and message.topic.startswith(self.losses.topics):
+                self.frames = frames
                 return message
         return None
 

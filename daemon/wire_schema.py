@@ -48,6 +48,8 @@ class Field:
     """Of a list, its elements; of a map with free keys, its values; None: anything."""
     least: int | None = None
     one_of: tuple[str, ...] = ()
+    late: bool = False
+    """Added after records of this version had been written: a reader does without it."""
 
 
 def _int(doc: str, *, null: bool = False, least: int | None = 0) -> Field:
@@ -69,10 +71,18 @@ ARRAY: dict[str, Field] = {
 }
 
 CLOCK: dict[str, Field] = {
-    "source": _str("where UTC comes from", one_of=("file", "system", "none")),
+    "source": _str("where UTC comes from", one_of=("file", "system", "pps", "none")),
     "synced": Field("bool", "whether the system clock is disciplined", null=True),
-    "est_error_ns": _int("estimated error of UTC, ns", null=True),
-    "fs_measured": _num("sample rate against the clock, Hz", null=True),
+    "est_error_ns": _int("estimated error of UTC, ns; null: it may be off by anything", null=True),
+    "fs_measured": _num("sample rate against the clock, Hz; null: not yet measured", null=True),
+    "rate_ppm": Field("number", "the same as deviation from fs, parts per million", null=True, late=True),
+    "rate_err_ppm": Field("number", "standard error of rate_ppm", null=True, late=True),
+    "n_steps": Field(
+        "int",
+        "times since the epoch's start that the clock stepped: times do not compare across it",
+        least=0,
+        late=True,
+    ),
 }
 
 LINE: dict[str, Field] = {
@@ -322,6 +332,8 @@ def check(fields: Mapping[str, Field], body: Mapping[str, Any], where: str) -> N
     """
     for name, field in fields.items():
         if name not in body:
+            if field.late:
+                continue
             raise WireError(f"{where}: field '{name}' is missing")
         _check_value(field, body[name], f"{where}: {name}")
 
@@ -365,7 +377,7 @@ def json_schema(family: str) -> dict[str, Any]:
 def _object(fields: Mapping[str, Field]) -> dict[str, Any]:
     return {
         "type": "object",
-        "required": list(fields),
+        "required": [name for name, field in fields.items() if not field.late],
         "properties": {name: _schema(field) for name, field in fields.items()},
         "additionalProperties": True,
     }

@@ -8,9 +8,11 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from daemon.config import PublishConfig
+from daemon.record_file import RecordFile
 from daemon.subscriber import Subscriber
 from daemon.view import LiveTable, format_line
 from daemon.wire import Message
@@ -34,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--topics", nargs="+", metavar="PREFIX", help="e.g. signature/ch0/ window/; '' for all (default: what is shown)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object per line; arrays are described, not shown")
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE", help="also write the messages to a new file, for 'tonald verify'"
+    )
     parser.add_argument("--once", type=int, metavar="N", help="end after N messages")
 
 
@@ -42,12 +47,16 @@ def run(args: argparse.Namespace) -> int:
     if args.once is not None and args.once < 1:
         raise UsageError(f"--once {args.once}: at least 1 message is needed")
     live = not args.json and sys.stdout.isatty() and _has_rich()
-    topics = args.topics or (JSON if args.json else TABLE if live else LINES)
+    topics = args.topics or (JSON if args.json else TABLE if live or args.save else LINES)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with Subscriber(args.endpoint, topics) as subscriber:
+    with contextlib.ExitStack() as stack:
+        saved = stack.enter_context(RecordFile(args.save)) if args.save else None
+        subscriber = stack.enter_context(Subscriber(args.endpoint, topics))
         try:
             with _show(subscriber, as_json=args.json, live=live) as show:
                 for n, message in enumerate(subscriber, 1):
+                    if saved is not None:
+                        saved.add(subscriber.frames)
                     show(message)
                     if n == args.once:
                         break

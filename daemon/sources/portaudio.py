@@ -36,6 +36,16 @@ class _Epoch:
     """Ring index of the next sample to give."""
     t_first_ns: int
     """CLOCK_MONOTONIC of sample 0."""
+    stamp: tuple[int, int] | None = None
+    """Sample count of the epoch and CLOCK_MONOTONIC, the least late since the last block given."""
+
+    def note(self, n_written: int, t_ns: int) -> None:
+        """Keep the stamp if it is the least late one: one can come late but hardly early."""
+        n = n_written - self.base
+        if n <= 0:
+            return
+        if self.stamp is None or t_ns - self.stamp[1] < (n - self.stamp[0]) * _NS // self.ready.fs:
+            self.stamp = n, t_ns
 
 
 class PortAudioSource:
@@ -174,6 +184,8 @@ class PortAudioSource:
         if n_written:
             if self._epoch is None:
                 self._begin(self._ready, ring, 0)
+            if self._epoch is not None:
+                self._epoch.note(n_written, t_written_ns)
             self._give()
         if self._events:
             return
@@ -222,9 +234,8 @@ class PortAudioSource:
         self._audit = ClockAudit(ready.fs * (self._request.pace or 1.0))
         t_utc_ns = time.time_ns() - (time.monotonic_ns() - t_first_ns)
         names = tuple(f"ch{c}" for c in ready.columns)
-        self._events.append(
-            StreamStart(self.name, self._n_epochs, ready.fs, names, ready.device, t_utc_ns, ClockState("system"))
-        )
+        clock = ClockState("system", est_error_ns=round(ready.latency_s * _NS))
+        self._events.append(StreamStart(self.name, self._n_epochs, ready.fs, names, ready.device, t_utc_ns, clock))
         self._n_epochs += 1
 
     def _give(self, n_least: int | None = None) -> None:
@@ -249,7 +260,8 @@ class PortAudioSource:
             self._events.append(Gap(self.name, epoch, e.at - e.base, got.n_lost, lost_ns, 0, why))
         if got.x.shape[1]:
             got.x.setflags(write=False)
-            self._events.append(AudioBlock(self.name, epoch, got.first - e.base, e.ready.fs, got.x))
+            self._events.append(AudioBlock(self.name, epoch, got.first - e.base, e.ready.fs, got.x, e.stamp))
+            e.stamp = None
         e.at = got.first + got.x.shape[1]
         if self._breaks and e.at >= self._breaks[0]:
             self._restart(e.ring, e.at, "the card lost samples (overflow)")
