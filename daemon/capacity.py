@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from calibration.ocean import simulate
 from calibration.scenarios import AMBIENT, SCENARIOS, Scenario
-from daemon.frames import Analysed, AudioBlock, ClockState, Event, Gap, Signature, StreamEnd, StreamStart
+from daemon.frames import Analysed, AudioBlock, Backlog, ClockState, Event, Gap, Signature, StreamEnd, StreamStart
 from daemon.pipeline import Pipeline
 from daemon.publisher import Publisher
 from daemon.records import Recorder
@@ -146,6 +146,12 @@ class PacedSource:
             whole: F32 = row[at : at + n]
             return whole
         return np.concatenate([row[at:], row[: at + n - len(row)]])
+
+    def backlog(self) -> Backlog:
+        """What is due and was not fetched."""
+        if self._start_s is None:
+            return Backlog(0.0, RING_S)
+        return Backlog(max(0.0, time.monotonic() - self.due_s(self._next)), RING_S)
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -15,9 +15,9 @@ from models.demon_lines import Modulation
 from models.verdict import Detection, Verdict
 
 __all__ = [
-    "Analysed", "AudioBlock", "ClockState", "ClockUpdate", "Contact", "ContactLine", "Detection", "Event", "Gap",
-    "Modulated", "Reason", "Record", "Signature", "Skipped", "Source", "SourceState", "StreamEnd", "StreamStart",
-    "TonalLine", "Verdict", "Window",
+    "Analysed", "AudioBlock", "Backlog", "ClockState", "ClockUpdate", "Contact", "ContactLine", "Detection", "Event",
+    "Gap", "Modulated", "Overload", "Reason", "Record", "Signature", "Skipped", "Source", "SourceState", "StreamEnd",
+    "StreamStart", "TonalLine", "Verdict", "Window",
 ]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
@@ -138,13 +138,34 @@ class ClockUpdate:
     """What happened to the clock, for people; empty: nothing, the measurement went on."""
 
 
+@dataclass(frozen=True, slots=True)
+class Overload:
+    """The daemon went one step up or down the overload ladder (`daemon.overload`)."""
+
+    source: str
+    step: int
+    """0..3; 0: nothing is left out."""
+    words: str
+    """For people."""
+
+
 Event: TypeAlias = StreamStart | AudioBlock | Gap | ClockUpdate | StreamEnd | SourceState
 
 
 Record: TypeAlias = (
-    "StreamStart | Analysed | Skipped | Signature | Contact | Modulated | Gap | ClockUpdate | StreamEnd | SourceState"
+    "StreamStart | Analysed | Skipped | Signature | Contact | Modulated | Gap | ClockUpdate | StreamEnd | SourceState "
+    "| Overload"
 )
 """What the pipeline makes of events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Sound that was taken but not read yet."""
+
+    waiting_s: float
+    most_s: float
+    """From so much on samples are lost, s."""
 
 
 class Source(Protocol):
@@ -159,6 +180,9 @@ class Source(Protocol):
 
         Order of an epoch: ``StreamStart``, then ``AudioBlock`` and ``Gap`` without overlap, then ``StreamEnd``.
         """
+
+    def backlog(self) -> Backlog | None:
+        """What waits to be read; None where nothing can be lost, because the source can wait."""
 
     def close(self) -> None:
         """Let go of files, processes and memory."""
@@ -186,6 +210,8 @@ class Window:
     """Mean-square level in the band of the front end, dB re full scale squared."""
     audio_digest: str
     """Digest of the source samples, see daemon.digest."""
+    overload_step: int = 0
+    """Step of the overload ladder that it is analysed at, `daemon.overload`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +228,8 @@ class Skipped:
     reason: Reason
     lost_samples: int
     """Of its ``n_samples``, how many are missing or unusable."""
+    probabilities: F32 | None = None
+    """``(n_labels,)`` of the network, where it was asked all the same; read-only."""
 
 
 @dataclass(frozen=True, slots=True)

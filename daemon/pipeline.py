@@ -16,6 +16,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
+
 from daemon.contacts import Contacts
 from daemon.demon import Demon
 from daemon.digest import AudioDigest
@@ -34,6 +37,7 @@ from daemon.frames import (
     Window,
 )  # fmt: skip
 from daemon.grid import Grid, Hole, Slot
+from daemon.overload import STEPS
 from daemon.sieve import Sieve
 from models.check import CheckedExplainer
 from models.demon import DemonSpec
@@ -42,6 +46,11 @@ from models.explainer import Explainer
 from models.features import FeatureSpec, FeatureWindow, FrontEnd
 
 __all__ = ["Pipeline", "with_hop"]
+
+F32 = npt.NDArray[np.float32]
+
+#: Steps of the overload ladder from which every second slot is left out, and from which names are all there is.
+HALF, NAMES = STEPS.index("half"), STEPS.index("names")
 
 
 def with_hop(spec: FeatureSpec, hop_s: float) -> FeatureSpec:
@@ -73,6 +82,11 @@ class Pipeline:
         self._demon_spec = demon
         self._spec, self._explainer, self._extractor, self._contacts = spec, explainer, extractor, contacts
         self._stream: _Stream | None = None
+        self._step = 0
+
+    def leave_out(self, step: int) -> None:
+        """Go to a step of the overload ladder (`daemon.overload.STEPS`), from the next window on."""
+        self._step = step
 
     def process(self, event: Event) -> Iterator[Record]:
         """Records that follow from one event, in the order they are to be published."""
@@ -130,9 +144,13 @@ class Pipeline:
             yield from self._slots(stream, slots, {})
 
     def _slots(self, stream: _Stream, due: list[Slot], done: dict[int, FeatureWindow]) -> Iterator[Record]:
-        windows = {id(s): stream.window(s, done[s.grid_index]) for s in due if s.reason is None}
+        due = [stream.left_out(s) if self._step >= HALF and s.reason is None and s.grid_index % 2 else s for s in due]
+        if self._step >= NAMES:
+            yield from self._names(stream, due, done)
+            return
+        windows = {id(s): stream.window(s, done[s.grid_index], self._step) for s in due if s.reason is None}
         explained = self._explainer.explain(
-            [w.features for w in windows.values()], [w.spectrum_db for w in windows.values()]
+            [w.features for w in windows.values()], [w.spectrum_db for w in windows.values()], by_network=not self._step
         )
         verdicts = dict(zip(windows, explained, strict=True))
         for slot in due:
@@ -142,6 +160,15 @@ class Pipeline:
             signatures, lines = self._extractor.process(window, verdicts[id(slot)])
             yield Analysed(window, verdicts[id(slot)], lines, len(signatures))
             yield from signatures
+
+    def _names(self, stream: _Stream, due: list[Slot], done: dict[int, FeatureWindow]) -> Iterator[Skipped]:
+        """What the network says at first sight, and no more."""
+        left = [s for s in due if s.reason is None]
+        probabilities, _ = self._explainer.classify([done[s.grid_index].features[s.channel] for s in left])
+        probabilities.setflags(write=False)
+        named = dict(zip(map(id, left), probabilities, strict=True))
+        for slot in due:
+            yield stream.skipped(slot if slot.reason else stream.left_out(slot), named.get(id(slot)))
 
 
 class _Stream:
@@ -156,19 +183,24 @@ class _Stream:
         self.demon = None if demon is None else Demon(demon, start)
         self.sieve = Sieve(start.source, start.epoch, start.fs, n_channels)
 
-    def window(self, slot: Slot, done: FeatureWindow) -> Window:
+    def left_out(self, slot: Slot) -> Slot:
+        """A slot that is whole, but not analysed."""
+        return dataclasses.replace(slot, reason="overload")
+
+    def window(self, slot: Slot, done: FeatureWindow, step: int) -> Window:
         c = slot.channel
         return Window(
             self.start.source, self.start.channels[c], self.start.epoch, slot.grid_index, done.first_sample,
             done.n_samples, self.start.fs, done.features[c], done.spectrum_db[c], done.background_db[c],
-            float(done.level_db[c]), self.digest.of(slot.grid_index)[c],
+            float(done.level_db[c]), self.digest.of(slot.grid_index)[c], step,
         )  # fmt: skip
 
-    def skipped(self, slot: Slot) -> Skipped:
+    def skipped(self, slot: Slot, probabilities: F32 | None = None) -> Skipped:
         assert slot.reason is not None
         return Skipped(
             self.start.source, self.start.channels[slot.channel], self.start.epoch, slot.grid_index,
             slot.grid_index * self.grid.step, self.grid.n_samples, self.start.fs, slot.reason, slot.lost_samples,
+            probabilities,
         )  # fmt: skip
 
     def explain_end(self, end: StreamEnd) -> StreamEnd:

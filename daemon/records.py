@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from daemon.clock import StreamClock
 from daemon.frames import (
@@ -23,6 +24,7 @@ from daemon.frames import (
     Detection,
     Gap,
     Modulated,
+    Overload,
     Record,
     Signature,
     Skipped,
@@ -93,6 +95,9 @@ class _Stream:
     channels: dict[str, _Channel] = field(default_factory=dict)
 
 
+F32 = npt.NDArray[np.float32]
+
+
 class Recorder:
     """Turns each record into the messages that tell it.
 
@@ -120,6 +125,7 @@ class Recorder:
         self._identity, self._spec, self._labels = identity, spec, tuple(labels)
         self._masks, self._explain, self._spectrogram = masks, explain, spectrogram
         self._streams: dict[str, _Stream] = {}
+        self._step = 0
 
     def speak_as(self, identity: Identity) -> None:
         """Put another identity in all records from now on: another site calibration came into force."""
@@ -160,6 +166,9 @@ class Recorder:
                 yield from self._clock(record)
             case SourceState():
                 yield from self._state(record)
+            case Overload():
+                self._step = record.step
+                yield from self._statuses(record.source, "running", detail=record.words)
 
     # streams
 
@@ -225,7 +234,8 @@ class Recorder:
             ),
             "source": _text(source), "channel": channel, "fs": start.fs if start else None,
             "state": state, "label": _text(start.label) if start else "", "detail": _text(detail),
-            "n_retries": n_retries, "lost_samples_total": counts.lost_samples, "n_gaps": counts.n_gaps, "final": final,
+            "overload_step": self._step, "n_retries": n_retries, "lost_samples_total": counts.lost_samples,
+            "n_gaps": counts.n_gaps, "final": final,
         }  # fmt: skip
         return Message(topic_of("status", channel or _topic_safe(source)), body)
 
@@ -240,6 +250,7 @@ class Recorder:
                 lost_samples=lost, clock=stream.clock.state(slot.first_sample),
             ),
             "source": _text(slot.source), "channel": slot.channel, "fs": slot.fs, "grid_index": slot.grid_index,
+            "overload_step": slot.overload_step if isinstance(slot, Window) else self._step,
         }  # fmt: skip
 
     def _analysed(self, record: Analysed) -> Message:
@@ -249,7 +260,7 @@ class Recorder:
             "analysed": True, "reason": None,
             "detections": [_detection(d) for d in verdict.detections],
             "is_ambient": bool(verdict.is_ambient), "unknown": bool(verdict.unknown),
-            "probabilities": dict(zip(self._labels, map(_number, verdict.probabilities.tolist()), strict=True)),
+            "probabilities": self._named(verdict.probabilities),
             "nearest": verdict.nearest or None, "distance": _number(verdict.distance),
             "level_db_re_fs": _number(window.level_db),
             "n_lines": len(record.lines), "unexplained_lines": _number(verdict.unexplained),
@@ -258,11 +269,15 @@ class Recorder:
         }  # fmt: skip
         return Message(topic_of("window", window.channel), body)
 
+    def _named(self, probabilities: F32) -> dict[str, float | None]:
+        return dict(zip(self._labels, map(_number, probabilities.tolist()), strict=True))
+
     def _skipped(self, skipped: Skipped) -> Message:
         body = {
             **self._slot(skipped, "window", None, skipped.lost_samples),
             "analysed": False, "reason": skipped.reason, "detections": [], "is_ambient": None, "unknown": None,
-            "probabilities": {}, "nearest": None, "distance": None, "level_db_re_fs": None,
+            "probabilities": {} if skipped.probabilities is None else self._named(skipped.probabilities),
+            "nearest": None, "distance": None, "level_db_re_fs": None,
             "n_lines": 0, "unexplained_lines": None, "agreement": None, "n_signatures": 0,
         }  # fmt: skip
         return Message(topic_of("window", skipped.channel), body)

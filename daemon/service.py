@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import itertools
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from calibration.site import SiteCalibration
@@ -27,6 +28,7 @@ from daemon.frames import (
     Contact,
     Event,
     Gap,
+    Overload,
     Record,
     Signature,
     Skipped,
@@ -36,6 +38,7 @@ from daemon.frames import (
     StreamStart,
 )
 from daemon.open_source import open_source
+from daemon.overload import Ladder
 from daemon.pipeline import with_hop
 from daemon.publisher import Publisher
 from daemon.records import Recorder, info_message
@@ -73,6 +76,8 @@ class Counts:
     n_gaps: int = 0
     lost_samples: int = 0
     audio_s: float = 0.0
+    n_overloads: int = 0
+    """Steps up the overload ladder."""
 
     def __str__(self) -> str:
         lost = f", {self.n_skipped} windows not analysed, {self.lost_samples} samples lost in {self.n_gaps} gaps"
@@ -115,6 +120,7 @@ class Service:
         self._on_message = on_message
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="processing", daemon=True)
+        self._ladder: Ladder | None = None
         self._running: tuple[str, int, int] | None = None  # source, epoch and position of the stream under way
 
     def start(self, progress: Callable[[str], None] | None = None) -> EngineReport:
@@ -244,7 +250,7 @@ class Service:
         """Publish what follows from an event; True if the source is through."""
         self._note(event)
         estimate = None
-        for record in self._pipeline.process(event):
+        for record in itertools.chain(self._keep_up(event), self._pipeline.process(event)):
             self._count(record)
             if self._estimator is not None:
                 estimate = self._estimator.process(record) or estimate
@@ -256,6 +262,20 @@ class Service:
         if estimate is not None:
             self._refresh_site(estimate)
         return isinstance(event, StreamEnd) and event.final
+
+    def _keep_up(self, event: Event) -> Iterator[Overload]:
+        """Leave out more or less of the work, by how much sound waits."""
+        if (backlog := self.source.backlog()) is None or not isinstance(event, AudioBlock):
+            return
+        if self._ladder is None:
+            self._ladder = Ladder(backlog.most_s)
+        before = self._ladder.n
+        if self._ladder.process(backlog.waiting_s, self.counts.audio_s):
+            words, up = self._ladder.words(backlog.waiting_s), self._ladder.n > before
+            _LOGGER.log(logging.WARNING if up else logging.INFO, "%s", words)
+            self.counts.n_overloads += up
+            self._pipeline.leave_out(self._ladder.n)
+            yield Overload(event.source, self._ladder.n, words)
 
     def _refresh_site(self, estimate: SiteEstimate) -> None:
         """Put new thresholds in force, between two windows; keep those in force if they cannot be written."""

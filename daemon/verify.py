@@ -157,6 +157,7 @@ class Verifier:
     def _made(self, record: Message, x: F32) -> Iterator[tuple[Message, Signature | None]]:
         body = record.body
         pipeline = self._composition.pipeline()
+        pipeline.leave_out(body.get("overload_step", 0))
         identity = Identity(body["node"], body["publisher"], body["bundle"], body["calibration_id"])
         recorder = Recorder(identity, self._spec, self._bundle.labels)
         name = body["source"]

@@ -167,7 +167,13 @@ STREAM: dict[str, Field] = {
     "fs": _int("sample rate of the source, Hz", null=True, least=1),
 }
 
-SLOT: dict[str, Field] = {**STREAM, "grid_index": _int("number of the window on the grid of its epoch")}
+SLOT: dict[str, Field] = {
+    **STREAM,
+    "grid_index": _int("number of the window on the grid of its epoch"),
+    "overload_step": Field(
+        "int", "step of the overload ladder at this window, 0..3; 0: nothing was left out", least=0, late=True
+    ),
+}
 
 LINES = Field("list", "the tonal lines", of=Field("map", "", fields=LINE))
 
@@ -218,6 +224,7 @@ FAMILIES: dict[str, dict[str, Field]] = {
         "state": _str("what the source does", one_of=("running", "waiting", "refused", "ended")),
         "label": _str("what the stream is, for people: file, device or scenario"),
         "detail": _str("why, for people; empty: nothing to say"),
+        "overload_step": Field("int", "step of the overload ladder, 0..3; 0: nothing is left out", least=0, late=True),
         "n_retries": _int("attempts to get the source back"),
         "lost_samples_total": _int("missing or unusable samples of the channel since the daemon started"),
         "n_gaps": _int("gaps of the channel since the daemon started"),
@@ -227,7 +234,7 @@ FAMILIES: dict[str, dict[str, Field]] = {
         **SLOT,
         "analysed": Field("bool", "false: see reason"),
         "reason": _str(
-            "why not analysed; overload and warm-up are reserved, no daemon sends them yet",
+            "why not analysed; overload: sound came faster than it could be analysed; warm-up is reserved",
             null=True,
             one_of=("gap", "invalid", "overload", "warm-up"),
         ),
@@ -235,7 +242,7 @@ FAMILIES: dict[str, dict[str, Field]] = {
         "is_ambient": Field("bool", "nothing but ambient noise, says the network", null=True),
         "unknown": Field("bool", "unlike anything the network was trained on", null=True),
         "probabilities": Field(
-            "map", "of each label, 0..1; empty: not analysed", of=Field("number", "probability", null=True)
+            "map", "of each label, 0..1; empty: not even classified", of=Field("number", "probability", null=True)
         ),
         "nearest": _str("representative of the bundle that is most alike", null=True),
         "distance": _num("Euclidean distance to it, in the embedding", null=True),

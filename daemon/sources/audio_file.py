@@ -210,6 +210,9 @@ class AudioFileSource:
         self._held = None
         return block
 
+    def backlog(self) -> None:
+        """Nothing is lost here: what is not read waits."""
+
     def close(self) -> None:
         """Close the file under way; may be called twice."""
         self._ended = True

@@ -12,7 +12,7 @@ from typing import Literal
 from daemon.capture.audit import ClockAudit
 from daemon.capture.process import CHILD, CaptureProcess
 from daemon.capture.request import Ready, Refusal, Request
-from daemon.frames import AudioBlock, ClockState, Event, Gap, SourceState, StreamEnd, StreamStart
+from daemon.frames import AudioBlock, Backlog, ClockState, Event, Gap, SourceState, StreamEnd, StreamStart
 from daemon.ring import SampleRing
 from models.errors import DeviceError
 
@@ -156,6 +156,12 @@ class PortAudioSource:
                 return None
             time.sleep(min(_POLL_S, left_s))
         return None
+
+    def backlog(self) -> Backlog:
+        """What waits in the child's ring."""
+        e = self._epoch
+        waiting_s = 0.0 if e is None else max(0, e.ring.n_written - e.at) / e.ready.fs
+        return Backlog(waiting_s, self._request.ring_s)
 
     def close(self) -> None:
         """Kill the child; may be called twice."""

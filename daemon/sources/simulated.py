@@ -112,6 +112,9 @@ class SimulatedSource:
         taken = (end, self._due_ns(end)) if self._realtime else None
         return AudioBlock(self.name, 0, first, self.fs, x, taken)
 
+    def backlog(self) -> None:
+        """Nothing is lost here: what is not read waits."""
+
     def close(self) -> None:
         """End the stream; may be called twice."""
         self._ended = True

@@ -16,7 +16,7 @@ from collections import deque
 
 from daemon.clock_sync import SyncState, SyncWatch
 from daemon.clock_system import ClockReading, Clocks, read_clocks
-from daemon.frames import AudioBlock, Event, Gap, Source, StreamEnd, StreamStart
+from daemon.frames import AudioBlock, Backlog, Event, Gap, Source, StreamEnd, StreamStart
 from daemon.sources.clock_epoch import EpochClock
 from models.errors import AudioFormatError
 
@@ -61,6 +61,10 @@ class TimedSource:
         if not self._events and (event := self.source.read(timeout_s)) is not None:
             self._take(event)
         return self._events.popleft() if self._events else None
+
+    def backlog(self) -> Backlog | None:
+        """What waits in the other source."""
+        return self.source.backlog()
 
     def close(self) -> None:
         """Close the source and end the look at the clock; may be called twice."""

@@ -56,6 +56,9 @@ class Card:
         """When a sample is truly taken, ns."""
         return MONOTONIC_0 + sample / self.fs_true * 1e9
 
+    def backlog(self) -> None:
+        """It waits."""
+
     def read(self, timeout_s: float) -> Event | None:
         if self._over:
             return None
