@@ -384,6 +384,24 @@ def test_command_says_equal_audio_differs_or_result_differs(
     assert "nothing to verify" in capsys.readouterr().err
 
 
+def test_of_a_run_over_many_files_the_records_of_one_are_taken(
+    sea: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    x, _ = soundfile.read(sea, dtype="float32", always_2d=True)
+    for k in range(3):
+        soundfile.write(folder / f"{k}.wav", x[k * FS : (k + 12) * FS, :1], FS, subtype="FLOAT")
+    messages = [m for m in published(config_of(folder, tmp_path)) if m.family in ("info", "status", "window")]
+    kept = save(tmp_path / "kept", messages)
+    assert main(["verify", str(kept), str(folder / "1.wav"), "--verbose"]) == 0
+    said = capsys.readouterr()
+    assert said.out.count("equal: ") == 4  # 12 s: four windows
+    assert "8 records of other streams than 1.wav passed over" in said.err
+    shutil.copy(folder / "1.wav", folder / "renamed.wav")
+    assert main(["verify", str(kept), str(folder / "renamed.wav")]) == 10  # then nothing says which are meant
+
+
 def _gap(body: Mapping[str, Any]) -> Message:
     more = {"reason": "lost", "duration_ns": 1, "err_ns": 0, "journal_seq": None, "audio_digest": None}
     keep = {k: v for k, v in body.items() if k not in ("schema",)}
