@@ -42,7 +42,7 @@ class Recording:
     def __init__(self, path: Path, column: int | None = None) -> None:
         import soundfile
 
-        self._path, self._column = path, column
+        self.path, self._column = path, column
         try:
             path.open("rb").close()
             self.start: StartTime | None = time_of_first_sample(path)
@@ -59,6 +59,11 @@ class Recording:
             self._audio.close()
             raise AudioFormatError(f"{path}: there is no column {column}: it has {n}, counted from 0")
         self._whole: F32 | None = None
+
+    @property
+    def n_samples(self) -> int:
+        """Length, as the file states it."""
+        return int(self._audio.frames)
 
     def read(self, first: int, n: int, channel: str) -> F32:
         """Samples ``(n,)`` of a channel from sample ``first`` on; fewer if the recording ends before.
@@ -83,7 +88,7 @@ class Recording:
                 self._audio.seek(first)
                 x = self._audio.read(n, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as e:
-            raise AudioFormatError(f"{self._path}: cannot be read at sample {first}: {e.error_string}") from e
+            raise AudioFormatError(f"{self.path}: cannot be read at sample {first}: {e.error_string}") from e
         taken: F32 = np.ascontiguousarray(x[:, column])
         return taken
 
@@ -96,7 +101,7 @@ class Recording:
             return int(named[1])
         if n == 1:
             return 0
-        raise AudioFormatError(f"{self._path}: which of its {n} columns is channel {channel}? Say it with --column")
+        raise AudioFormatError(f"{self.path}: which of its {n} columns is channel {channel}? Say it with --column")
 
     def close(self) -> None:
         """Close the file; may be called twice."""

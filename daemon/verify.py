@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -40,7 +41,7 @@ Outcome: TypeAlias = Literal["equal", "audio differs", "result differs"]
 FAMILIES = ("window", "signature")
 """What can be verified."""
 MAX_TRIES = 20_000
-"""Places at which a record is looked for around its time."""
+"""Places around its time at which the first record of a stream is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,9 @@ class Verifier:
         self._nominal = config.extract.nominal
         self._composition = Composition.of(config, bundle, engine, site)
         self._spec = self._composition.spec
+        self._shifts: dict[
+            tuple[Path, str, str, int], int
+        ] = {}  # of a stream in a recording: found once, known for all
         self.tolerance = Tolerance.of(bundle, precision or engine.precision)
 
     def verify(self, record: Message, recording: Recording) -> Finding:
@@ -93,22 +97,20 @@ class Verifier:
         self._same_makers(body)
         if recording.fs != body["fs"]:
             return Finding("audio differs", (f"the recording has {recording.fs} Hz, the record {body['fs']} Hz",))
-        step = self._step(body)
+        step, n = self._step(body), body["n_samples"]
+        stream = (recording.path, body["publisher"], body["source"], body["epoch"])
         why = ""
-        for n_tried, first in enumerate(self._places(body, recording)):
-            if n_tried == MAX_TRIES:
-                why = f"not found in {MAX_TRIES} places around its time"
-                break
-            x = recording.read(first, body["n_samples"], body["channel"])
-            if x.size == body["n_samples"] and digest_of(x, step) == body["audio_digest"]:
+        for first in self._places(body, recording, self._shifts.get(stream)):
+            x = recording.read(first, n, body["channel"])
+            digest = digest_of(x, step)
+            if x.size == n and digest == body["audio_digest"]:
+                self._shifts[stream] = first - body["first_sample"]
                 return self._result(record, x, first)
-            short = x.size < body["n_samples"]
-            why = why or (
-                f"the recording ends at sample {first + x.size}, the window at {first + body['n_samples']}"
-                if short
-                else f"digest of samples {first} to {first + x.size - 1} is {digest_of(x, step)}, "
-                f"the record says {body['audio_digest']}"
+            why = why or f"digest of samples {first} to {first + n - 1} is {digest}, the record says " + str(
+                body["audio_digest"]
             )
+        begin = body["first_sample"] + self._shifts.get(stream, 0)
+        why = why or f"the recording of {recording.n_samples} samples does not hold samples {begin} to {begin + n - 1}"
         return Finding("audio differs", (why,))
 
     def _same_makers(self, body: Mapping[str, Any]) -> None:
@@ -132,19 +134,20 @@ class Verifier:
             )
         return step
 
-    def _places(self, body: Mapping[str, Any], recording: Recording) -> Iterator[int]:
-        """Where the window may begin: at its sample, if the recording is the stream; else around its time."""
-        yield body["first_sample"]
+    def _places(self, body: Mapping[str, Any], recording: Recording, shift: int | None) -> Iterator[int]:
+        """Where the window may begin: at its sample, if the recording is the stream; else around its time.
+
+        ``shift``: how far from there another window of the stream was found; no other place is then looked at.
+        """
+        first, last = body["first_sample"], recording.n_samples - body["n_samples"]
+        places = [first] if shift is None else [first + shift]
         start = recording.start
-        if start is None or body["t_first_sample_ns"] is None:
-            return
-        near = round((body["t_first_sample_ns"] - start.t_ns) * body["fs"] / 1e9)
-        doubt_ns = start.resolution_ns + ((body["clock"] or {}).get("est_error_ns") or 0)
-        reach = 1 + round(doubt_ns * body["fs"] / 1e9)
-        for k in range(reach + 1):
-            for first in {near + k, near - k}:
-                if first >= 0 and first != body["first_sample"]:
-                    yield first
+        if shift is None and start is not None and body["t_first_sample_ns"] is not None:
+            near = round((body["t_first_sample_ns"] - start.t_ns) * body["fs"] / 1e9)
+            doubt_ns = start.resolution_ns + ((body["clock"] or {}).get("est_error_ns") or 0)
+            reach = min(1 + round(doubt_ns * body["fs"] / 1e9), MAX_TRIES // 2)
+            places += [near, *(near + sign * k for k in range(1, reach + 1) for sign in (1, -1))]
+        yield from (place for place in dict.fromkeys(places) if 0 <= place <= last)
 
     def _result(self, record: Message, x: F32, at_sample: int) -> Finding:
         """Of the same sound: whether the same comes out."""

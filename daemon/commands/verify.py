@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     config = Config.load(args.config) if args.config else Config()
     if args.engine:
         config = dataclasses.replace(config, engine=dataclasses.replace(config.engine, name=args.engine))
-    records, precision = _records(args.message)
+    records, precision = _records(args.message, args.recording.name)
     path = args.bundle or config.bundle
     bundle = Bundle.load(Path(path) if path else Bundle.shipped())
     with Recording(args.recording, args.column) as recording:
@@ -67,21 +67,37 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_CODES[worst]
 
 
-def _records(path: Path) -> tuple[list[Message], str | None]:
-    """Records of analysed windows, and the precision that info/ states among them."""
-    records, precision, n_other = [], None, 0
+def _records(path: Path, recording: str) -> tuple[list[Message], str | None]:
+    """Records of analysed windows, and the precision that info/ states among them.
+
+    Where status/ says that one stream was the file named ``recording``, records of others are passed over.
+    """
+    records: list[tuple[tuple[str, str, int], Message]] = []
+    labels: dict[tuple[str, str, int], str] = {}
+    precision, n_other = None, 0
     for message in read_records(path):
+        body = message.body
         if message.family == "info":
-            precision = message.body["engine"]["precision"]
-        if message.family in FAMILIES and message.body["audio_digest"] is not None:
-            records.append(message)
+            precision = body["engine"]["precision"]
+        if message.family == "status" and body["epoch"] is not None:
+            labels[body["publisher"], body["source"], body["epoch"]] = body["label"]
+        if message.family in FAMILIES and body["audio_digest"] is not None:
+            records.append(((body["publisher"], body["source"], body["epoch"]), message))
         else:
             n_other += 1
     if not records:
         raise InputError(
             f"{path}: nothing to verify: {n_other} records, none a window/ or signature/ of an analysed window"
         )
-    return records, precision
+    of_others = {stream for stream, label in labels.items() if label != recording}
+    if recording not in labels.values():
+        of_others = set()
+    kept = [message for stream, message in records if stream not in of_others]
+    if len(kept) < len(records):
+        sys.stderr.write(f"tonald: {len(records) - len(kept)} records of other streams than {recording} passed over\n")
+    if not kept:
+        raise InputError(f"{path}: no window/ or signature/ of the stream {recording}")
+    return kept, precision
 
 
 def _verify(verifier: Verifier, records: list[Message], recording: Recording, *, verbose: bool) -> Counter[Outcome]:

@@ -112,7 +112,7 @@ class EpochClock:
         if not moved or not self._system:
             return []
         fit = self._fit()
-        since = first if fit is None else min(first, fit.sample(before))
+        since = first if fit is None else fit.sample(before)  # may be still to come, if we are behind
         self._since = max(since, self._since)
         self._pulses.reset()
         return [f"the system clock stepped by {moved / NS_PER_S:+.6f} s: UTC is counted anew from sample {self._since}"]

@@ -66,7 +66,7 @@ class Card:
         if not self._began:
             self._began = True
             clock = ClockState("system", est_error_ns=self._latency_ns)
-            t_utc = self._machine().utc_ns
+            t_utc = self._machine().utc_ns + 300_000_000  # the first block came late
             return StreamStart(self.name, 0, self.fs, names, self._label, t_utc, clock)
         first, self._position = self._position, min(self._position + self._n_block, self._x.shape[1])
         if first == self._position:

@@ -57,7 +57,11 @@ def test_unit_that_refuses_the_kernel_leaves_the_tools_or_nothing() -> None:
     assert by in ("chrony", "timedatectl", "unknown")
 
 
-# as chronyd 4.3 and 4.5 print it
+# as chronyd 4.3 prints it when it follows nothing (its local reference); and the same with the numbers of a follower
+LOCAL = (
+    "7F7F0101,,8,1795447238.959986908,0.000000000,0.000000000,0.000000000,0.000,0.000,0.000,"
+    "0.000000000,0.000000000,0.0,Normal\n"
+)
 TRACKING = (
     "C0A80101,gps.local,2,1795447238.959986908,-0.000012500,0.000003100,0.000021000,-12.345,0.001,0.052,"
     "0.000400000,0.000250000,64.2,Normal\n"
@@ -67,8 +71,7 @@ TRACKING = (
 def test_chrony_is_read() -> None:
     assert parse_tracking(TRACKING) == SyncState(True, 462_500, "chrony")  # 12.5 + 250 + 400 / 2 us
     assert parse_tracking(TRACKING.replace("Normal", "Not synchronised")) == SyncState(False, None, "chrony")
-    own = TRACKING.replace("C0A80101,gps.local", "7F7F0101,")
-    assert parse_tracking(own) == SyncState(False, None, "chrony")
+    assert parse_tracking(LOCAL) == SyncState(False, None, "chrony")
     for bad in ("", "506 Cannot talk to daemon\n", TRACKING.replace("0.000250000", "?"), TRACKING + ",1"):
         assert parse_tracking(bad) is None
 

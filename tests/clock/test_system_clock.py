@@ -156,6 +156,24 @@ def test_frozen_for_ten_seconds_while_the_clock_is_set() -> None:
     assert [e.first_sample for e in events if isinstance(e, AudioBlock)] == list(range(0, 90 * FS, FS // 4))
 
 
+def test_what_was_waiting_when_the_clock_was_set_keeps_the_time_it_was_taken_at() -> None:
+    machine = Machine()
+
+    def fall_behind() -> None:
+        machine.monotonic_ns += 10_000_000_000
+
+    card = Card(machine, np.zeros(90 * FS), FS, at={40 * FS: fall_behind, 42 * FS: lambda: machine.step(3600.0)})
+    events = through(timed(card, machine))
+    (told,) = [u for u in updates(events) if u.words]
+    assert abs(told.from_sample - 50 * FS) <= FS // 2  # ten seconds behind: taken before the clock was set
+    clock = clock_of(events)
+    for second, stepped in ((41, 0), (45, 0), (49, 0), (51, 1), (80, 1)):
+        got = clock.utc_ns(0, second * FS)
+        assert got is not None
+        assert abs(got - (UTC_0 + second * 10**9 + stepped * HOUR_NS)) < 1_000_000, second
+        assert clock.state(second * FS).n_steps == stepped
+
+
 def test_state_of_the_system_clock_is_in_every_update_and_its_change_told() -> None:
     states = iter([SyncState(False, None, "kernel")] * 3 + [SYNCED] * 1000)
     machine = Machine()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -15,12 +16,22 @@ import numpy as np
 import pytest
 
 from calibration.ocean import SCENARIOS, simulate
+from calibration.site import ChannelCalibration, SiteCalibration, SiteThreshold
+from calibration.thresholds import NOMINAL_LEVELS
 from daemon.cli import main
-from daemon.config import Config, ExtractConfig, PublishConfig, SourceConfig, WindowConfig
+from daemon.config import (
+    Config,
+    ExplanationConfig,
+    ExtractConfig,
+    PublishConfig,
+    SiteConfig,
+    SourceConfig,
+    WindowConfig,
+)
 from daemon.record_file import MAGIC, RecordFile, read_records
 from daemon.recording import Recording
 from daemon.service import Service
-from daemon.site_state import Site
+from daemon.site_state import Site, choose_site, save_site
 from daemon.verify import Verifier
 from daemon.wire import Message, encode, sequence_frame
 from models.bundle import Bundle
@@ -228,7 +239,7 @@ def test_recording_that_is_another_or_too_short_says_why(
     soundfile.write(tmp_path / "rate.wav", x, 16_000, subtype="FLOAT")
     record = records[-1]
     with Recording(tmp_path / "short.wav") as recording:
-        assert "the recording ends at sample" in verifier.verify(record, recording).details[0]
+        assert "the recording of 80000 samples does not hold samples" in verifier.verify(record, recording).details[0]
     with Recording(tmp_path / "rate.wav") as recording:
         assert "16000 Hz" in verifier.verify(record, recording).details[0]
     soundfile.write(tmp_path / "many.wav", x[:, [1, 0]], FS, subtype="FLOAT")
@@ -255,6 +266,59 @@ def test_records_of_other_makers_are_refused_and_the_cure_named(
         assert Verifier(
             config, verifier._bundle, verifier._composition.explainer._engine, Site(None)
         ).verify(record, recording).outcome == "equal"  # fmt: skip
+
+
+@pytest.mark.parametrize("which", ["vessel", "full", "site", "hop"])
+def test_settings_of_the_daemon_make_its_records_equal(
+    which: str, sea: Path, verifier: Verifier, tmp_path: Path
+) -> None:
+    bundle = verifier._bundle
+    more: dict[str, Any] = {
+        "vessel": {"extract": ExtractConfig(mode="vessel")},
+        "full": {"explanation": ExplanationConfig(mode="full")},
+        "site": {"site": SiteConfig(calibration=str(tmp_path / "site.json"))},
+        "hop": {"window": WindowConfig(hop_s=0.5), "extract": ExtractConfig(nominal="0.99")},
+    }
+    if which == "site":
+        levels = {q: SiteThreshold(0.3 + 0.05 * i, 0.9, 0.8, 1.0) for i, q in enumerate(NOMINAL_LEVELS)}
+        labels = dict.fromkeys([label for label in bundle.labels if label != "ambient"], levels)
+        channel = ChannelCalibration(
+            n_windows=30,
+            n_recordings=8,
+            n_segments=8,
+            seconds=70.0,
+            n_detected=0,
+            detected="left out",
+            labels=labels,
+            vessel=levels,
+        )
+        save_site(tmp_path / "site.json", SiteCalibration.now(bundle, "a test", {"ch0": channel}, 1))
+    config = config_of(sea, tmp_path, **more[which])
+    made = verifiable(published(config))
+    assert any(m.family == "signature" for m in made)
+    site = choose_site(config, bundle)
+    own = Verifier(config, bundle, verifier._composition.explainer._engine, site)
+    with Recording(sea) as recording:
+        assert {own.verify(m, recording).outcome for m in made} == {"equal"}
+        if which in ("vessel", "full"):  # another way of explaining gives another result, and is noticed
+            others = [verifier.verify(m, recording).outcome for m in made if m.family == "signature"]
+            assert "result differs" in others
+        if which == "site":
+            with pytest.raises(ConfigError, match="--config"):
+                verifier.verify(made[0], recording)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="onnxruntime is not installed")
+def test_another_engine_is_within_the_golden_tolerance(sea: Path, records: list[Message], verifier: Verifier) -> None:
+    bundle = verifier._bundle
+    engine, report = open_engine(bundle, "onnxruntime", max_batch=8, graphs=graphs_of(bundle))
+    assert report.name == "onnxruntime"
+    try:
+        other = Verifier(Config(), bundle, engine, Site(None))
+        with Recording(sea) as recording:
+            assert {other.verify(m, recording).outcome for m in records} == {"equal"}
+    finally:
+        engine.close()
 
 
 # the command and its files
@@ -318,6 +382,24 @@ def test_command_says_equal_audio_differs_or_result_differs(
     gap = next(m for m in read_records(some)).body
     assert main(["verify", str(save(tmp_path / "none", [_gap(gap)])), str(sea)]) == 66
     assert "nothing to verify" in capsys.readouterr().err
+
+
+def test_of_a_run_over_many_files_the_records_of_one_are_taken(
+    sea: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    x, _ = soundfile.read(sea, dtype="float32", always_2d=True)
+    for k in range(3):
+        soundfile.write(folder / f"{k}.wav", x[k * FS : (k + 12) * FS, :1], FS, subtype="FLOAT")
+    messages = [m for m in published(config_of(folder, tmp_path)) if m.family in ("info", "status", "window")]
+    kept = save(tmp_path / "kept", messages)
+    assert main(["verify", str(kept), str(folder / "1.wav"), "--verbose"]) == 0
+    said = capsys.readouterr()
+    assert said.out.count("equal: ") == 4  # 12 s: four windows
+    assert "8 records of other streams than 1.wav passed over" in said.err
+    shutil.copy(folder / "1.wav", folder / "renamed.wav")
+    assert main(["verify", str(kept), str(folder / "renamed.wav")]) == 10  # then nothing says which are meant
 
 
 def _gap(body: Mapping[str, Any]) -> Message:
