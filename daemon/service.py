@@ -18,9 +18,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from calibration.site import SiteCalibration
+from daemon.allow_list import read_allow_list
+from daemon.chosen_bundle import chosen_bundle
 from daemon.clock_system import Clocks, read_clocks
 from daemon.compose import Composition
 from daemon.config import Config
+from daemon.curve import CurveServer
 from daemon.frames import (
     Analysed,
     AudioBlock,
@@ -45,10 +48,9 @@ from daemon.records import Recorder, info_message
 from daemon.site_refresh import SiteEstimate, SiteEstimator
 from daemon.site_state import Site, choose_site, next_version, save_site, site_path
 from daemon.wire import Identity, Message
-from models.bundle import Bundle
 from models.engines import EngineReport, open_engine
 from models.engines.base import Engine
-from models.errors import InputError, PublishError
+from models.errors import ConfigError, InputError, PublishError
 from models.explainer import graphs_of
 from models.features import FeatureSpec
 
@@ -131,7 +133,7 @@ class Service:
         c = self.config
         self.source: Source = open_source(c.source, self._clocks)
         try:
-            self.bundle = Bundle.load(Path(c.bundle) if c.bundle else Bundle.shipped())
+            self.bundle = chosen_bundle(c)
             self.spec: FeatureSpec = with_hop(self.bundle.spec, c.window.hop_s)
             self._engine, report = open_engine(
                 self.bundle,
@@ -169,8 +171,9 @@ class Service:
             masks=c.publish.masks, explain=c.publish.explain, spectrogram=c.publish.spectrogram,
         )  # fmt: skip
         self.publisher = Publisher(
-            identity, c.publish.endpoints, hwm=c.publish.hwm, stall_timeout_s=c.publish.stall_timeout_s
-        )
+            identity, c.publish.endpoints, hwm=c.publish.hwm, stall_timeout_s=c.publish.stall_timeout_s,
+            curve=CurveServer.of(c.publish),
+        )  # fmt: skip
         self.publisher.start()
         self._report = report
         self.publisher.put(self._info(), wait=True)
@@ -183,6 +186,18 @@ class Service:
             engine=report.name, precision=report.precision, device=report.device, endpoints=self.publisher.endpoints,
             contacts=self.contact_rule.to_dict(), site=self._site.to_dict(), passed_over=report.reasons,
         )  # fmt: skip
+
+    def reread_keys(self) -> None:
+        """Put the list of clients in force as it stands in its files now; keep the old one if it is no good."""
+        if not self.config.publish.allowed_keys:
+            return
+        try:
+            allowed = read_allow_list(Path(self.config.publish.allowed_keys))
+        except ConfigError as e:
+            _LOGGER.error("%s; the list as read before stays in force", e)
+            return
+        self.publisher.admit(allowed)
+        _LOGGER.info("%d clients may listen with keys", len(allowed))
 
     @property
     def alive(self) -> bool:

@@ -9,13 +9,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from daemon.chosen_bundle import chosen_bundle
 from daemon.config import Config
 from daemon.record_file import read_records
 from daemon.recording import Recording
 from daemon.site_state import choose_site
 from daemon.verify import FAMILIES, Outcome, Verifier
 from daemon.wire import Message
-from models.bundle import Bundle
 from models.engines import open_engine
 from models.errors import InputError
 from models.explainer import graphs_of
@@ -48,8 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if args.engine:
         config = dataclasses.replace(config, engine=dataclasses.replace(config.engine, name=args.engine))
     records, precision = _records(args.message, args.recording.name)
-    path = args.bundle or config.bundle
-    bundle = Bundle.load(Path(path) if path else Bundle.shipped())
+    bundle = chosen_bundle(config, args.bundle)
     with Recording(args.recording, args.column) as recording:
         c = config.engine
         engine, _ = open_engine(
