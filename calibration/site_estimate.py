@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy.special
 
 from calibration.site import SiteThreshold
 from calibration.thresholds import NOMINAL_LEVELS
@@ -72,7 +72,7 @@ def site_thresholds(scores: F32, segments: Sequence[str]) -> dict[str, SiteThres
 
 def _margin(removed: F64) -> float:
     """Half of Student's 95 % interval of the mean."""
-    return float(stats.t.ppf(0.975, removed.size - 1) * removed.std(ddof=1) / math.sqrt(removed.size))
+    return float(scipy.special.stdtrit(removed.size - 1, 0.975) * removed.std(ddof=1) / math.sqrt(removed.size))
 
 
 def removed_by_others(scores: F32, segments: Sequence[str], level: float, pool: F32 | None = None) -> F64:

@@ -17,7 +17,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 __all__ = ["NOMINAL_LEVELS", "auroc", "conformal_quantile", "least_probability", "unknown_distance"]
 
@@ -65,5 +64,7 @@ def auroc(known: npt.ArrayLike, strange: npt.ArrayLike) -> float:
     a, b = np.ravel(np.asarray(known, np.float64)), np.ravel(np.asarray(strange, np.float64))
     if not a.size or not b.size:
         return math.nan
+    from scipy import stats  # ashore only, and half a second
+
     ranks = stats.rankdata(np.concatenate([b, a]))
     return (float(ranks[: b.size].sum()) - b.size * (b.size + 1) / 2) / (a.size * b.size)

@@ -16,8 +16,11 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "run": "listen to hydrophones, recordings or the simulated ocean and publish signatures",
     "listen": "show what a daemon publishes: live table, lines or JSON",
+    "verify": "hold saved records against a recording: equal, audio differs or result differs",
     "demo": "simulated ocean, daemon and live table in one: the product in three minutes",
     "config": "print the commented reference of all settings, or check a file",
+    "keygen": "make keys: of the daemon, of those who listen, of whoever signs bundles",
+    "bundle": "sign a bundle, or verify who signed it",
     "devices": "list the sound cards",
     "inspect": "say what a bundle holds and whether it is whole",
     "simulate": "write simulated recordings with their exact truth",
@@ -33,7 +36,7 @@ COMMANDS = {
 EXTRAS = {
     "torch": "train", "sklearn": "train", "onnx": "train", "onnxscript": "train", "matplotlib": "train",
     "soundfile": "audio", "sounddevice": "audio", "rich": "view", "openvino": "cpu", "onnxruntime": "onnx",
-    "pyarrow": "archive", "dask": "archive", "distributed": "archive", "cryptography": "archive",
+    "pyarrow": "archive", "dask": "archive", "distributed": "archive", "cryptography": "signed",
     "librosa": "experiments", "noisereduce": "experiments", "pywt": "experiments",
 }  # fmt: skip
 """Which extra brings which module."""

@@ -52,6 +52,7 @@ class SourceConfig:
     latency_s: float = _key(0.5, "s that the sound system buffers; less loses samples on a busy machine")
     fs: int = _key(0, "Hz; needed for pcm without a WAV header; 0: as the source or the card says")
     channels: tuple[int, ...] = _key((), "which channels, counted from 0; empty: all")
+    pps_channel: int = _key(-1, "input that carries a pulse per second (GPS), counted from 0, not analysed; -1: none")
     n_channels: int = _key(0, "channels of raw PCM, or of the simulated ocean; 0: one, or as a WAV header says")
     sample_format: SampleFormat = _key("auto", "raw PCM; auto: s16le, or as a WAV header says")
     scenario: str = _key("standard", "simulated ocean: standard, low_snr, two_ships, wide or empty")
@@ -73,6 +74,14 @@ class SourceConfig:
             raise ConfigError(f"source.channels = {list(self.channels)}: channels count from 0")
         if len(set(self.channels)) != len(self.channels):
             raise ConfigError(f"source.channels = {list(self.channels)} names a channel twice")
+        if self.pps_channel < -1:
+            raise ConfigError(f"source.pps_channel = {self.pps_channel}: inputs count from 0; -1: none")
+        if self.pps_channel in self.channels:
+            raise ConfigError(
+                f"source.pps_channel = {self.pps_channel} is also in source.channels: pulses are no sound"
+            )
+        if self.pps_channel >= 0 and self.kind == "simulated":
+            raise ConfigError("source.pps_channel: the simulated ocean has no channel with pulses")
         if self.duration_s < 0:
             raise ConfigError(f"source.duration_s = {self.duration_s} is negative")
 
@@ -200,7 +209,12 @@ class SiteConfig:
 class PublishConfig:
     """Who can listen."""
 
-    endpoints: tuple[str, ...] = _key(("tcp://127.0.0.1:5565",), "ZeroMQ endpoints, tcp on loopback or ipc")
+    endpoints: tuple[str, ...] = _key(
+        ("tcp://127.0.0.1:5565",), "ZeroMQ endpoints: ipc, tcp on loopback, with keys also tcp://ADDRESS:PORT"
+    )
+    server_key: str = _key("", "file of the daemon's key pair, or credential:NAME; empty: nothing but this machine")
+    allowed_keys: str = _key("", "who may listen with keys: folder of .pub files, or a TOML file; SIGHUP re-reads")
+    curve_local: bool = _key(False, "ask for keys on loopback and ipc, too")
     hwm: int = _key(1000, "messages kept for a slow subscriber before it loses some")
     stall_timeout_s: float = _key(30.0, "s; so long a stuck subscriber may hold up a replay of files")
     wait_subscriber_s: float = _key(0.0, "s to wait for a first subscriber before the first record")
@@ -211,6 +225,12 @@ class PublishConfig:
     def __post_init__(self) -> None:
         if self.hwm < 1:
             raise ConfigError(f"publish.hwm = {self.hwm} is not positive")
+        if self.server_key and not self.allowed_keys:
+            raise ConfigError("publish.server_key needs publish.allowed_keys: with keys alone anyone could listen")
+        if self.allowed_keys and not self.server_key:
+            raise ConfigError("publish.allowed_keys needs publish.server_key: 'tonald keygen server' makes one")
+        if self.curve_local and not self.server_key:
+            raise ConfigError("publish.curve_local needs publish.server_key and publish.allowed_keys")
         for e in self.endpoints:
             if not e.startswith(("tcp://", "ipc://")):
                 raise ConfigError(f"publish.endpoints: {e!r} is neither tcp://HOST:PORT nor ipc://PATH")
@@ -229,6 +249,7 @@ class Config:
 
     node: str = _key("tonald", "name of this vessel or machine in every record")
     bundle: str = _key("", "folder of the bundle; empty: the one shipped, trained on the simulated ocean")
+    bundle_key: str = _key("", "file of a signer's public key; then only bundles signed by it are used")
     state_dir: str = _key("", "the only folder written to (engine cache); empty: nothing is written")
     source: SourceConfig = field(default_factory=SourceConfig)
     window: WindowConfig = field(default_factory=WindowConfig)

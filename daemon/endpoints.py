@@ -1,4 +1,4 @@
-"""Where the publisher may be reached: loopback tcp or an ipc socket, and nothing that is open to the network."""
+"""Where the publisher may be reached: loopback tcp or an ipc socket; with keys also an address of the network."""
 
 from __future__ import annotations
 
@@ -31,37 +31,50 @@ class Endpoint:
     path: Path | None = None
     """Of an ipc socket."""
     is_ipv6: bool = False
+    is_local: bool = True
+    """Reached by programs of this machine only."""
 
     @classmethod
-    def parse(cls, text: str) -> Endpoint:
+    def parse(cls, text: str, *, with_keys: bool = False) -> Endpoint:
         """Check an endpoint.
+
+        Parameters
+        ----------
+        text : str
+            ``tcp://ADDRESS:PORT`` or ``ipc://PATH``.
+        with_keys : bool
+            Clients must prove that they are on a list, so it may be open to the network.
 
         Raises
         ------
         ConfigError
-            If it is malformed, or a tcp address other than loopback.
+            If it is malformed, or open to the network without keys.
         """
         if match := re.fullmatch(r"tcp://(?:\[([^\]]+)\]|([^:/\s]+)):(\d{1,5}|\*)", text):
-            return cls._tcp(text, match[1] or match[2], match[3])
+            return cls._tcp(text, match[1] or match[2], match[3], with_keys=with_keys)
         if text.startswith("ipc://"):
             return cls._ipc(text, text.removeprefix("ipc://"))
         raise ConfigError(f"endpoint {text!r} is neither tcp://127.0.0.1:PORT nor ipc:///PATH")
 
     @classmethod
-    def _tcp(cls, text: str, host: str, port: str) -> Endpoint:
+    def _tcp(cls, text: str, host: str, port: str, *, with_keys: bool) -> Endpoint:
         try:
-            ip = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+            ip = ipaddress.ip_address({"localhost": "127.0.0.1", "*": "0.0.0.0"}.get(host, host))  # noqa: S104
         except ValueError:
             ip = None
-        if ip is None or not ip.is_loopback:
+        if (ip is None or not ip.is_loopback) and not with_keys:
             raise ConfigError(
-                f"endpoint {text!r} is open to the network, and records are not encrypted yet: bind "
-                f"tcp://127.0.0.1:{port} or ipc:///PATH and carry it over a tunnel, e.g. ssh -L"
+                f"endpoint {text!r} is open to the network, and anyone there could listen: set publish.server_key and "
+                f"publish.allowed_keys ('tonald keygen' makes keys), or bind tcp://127.0.0.1:{port} or ipc:///PATH"
             )
+        if ip is None:
+            raise ConfigError(f"endpoint {text!r}: {host!r} is no IP address; '*' stands for all of this machine")
         if port != "*" and int(port) > 65535:
             raise ConfigError(f"endpoint {text!r}: port {port} exceeds 65535")
         is_ipv6 = ip.version == 6
-        return cls(text, f"tcp://[{ip}]:{port}" if is_ipv6 else f"tcp://{ip}:{port}", is_ipv6=is_ipv6)
+        return cls(
+            text, f"tcp://[{ip}]:{port}" if is_ipv6 else f"tcp://{ip}:{port}", is_ipv6=is_ipv6, is_local=ip.is_loopback
+        )
 
     @classmethod
     def _ipc(cls, text: str, name: str) -> Endpoint:

@@ -15,9 +15,9 @@ from models.demon_lines import Modulation
 from models.verdict import Detection, Verdict
 
 __all__ = [
-    "Analysed", "AudioBlock", "ClockState", "Contact", "ContactLine", "Detection", "Event", "Gap", "Modulated",
-    "Reason", "Record", "Signature", "Skipped", "Source", "SourceState", "StreamEnd", "StreamStart", "TonalLine",
-    "Verdict", "Window",
+    "Analysed", "AudioBlock", "Backlog", "ClockState", "ClockUpdate", "Contact", "ContactLine", "Detection", "Event",
+    "Gap", "Modulated", "Overload", "Reason", "Record", "Signature", "Skipped", "Source", "SourceState", "StreamEnd",
+    "StreamStart", "TonalLine", "Verdict", "Window",
 ]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
@@ -30,13 +30,19 @@ Reason: TypeAlias = Literal["gap", "invalid", "overload", "warm-up"]
 class ClockState:
     """What is known of the clock behind a stream."""
 
-    source: Literal["file", "system", "none"] = "none"
-    """Where UTC comes from: the file's own start time, the system clock, or nowhere."""
+    source: Literal["file", "system", "pps", "none"] = "none"
+    """Where UTC comes from: the file's own start time, the system clock, a pulse per second, or nowhere."""
     synced: bool | None = None
     """Whether the system clock is disciplined; None when unknown."""
     est_error_ns: int | None = None
     fs_measured: float | None = None
     """Sample rate against the clock, Hz; None until measured."""
+    rate_ppm: float | None = None
+    """The same as deviation from the nominal rate, parts per million."""
+    rate_err_ppm: float | None = None
+    """Standard error of ``rate_ppm``."""
+    n_steps: int = 0
+    """Times since the epoch's start that the clock stepped and UTC was counted anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,8 @@ class AudioBlock:
     fs: int
     x: F32
     """``(n_channels, n_samples)``, full scale 1."""
+    arrived: tuple[int, int] | None = None
+    """So many samples of the epoch had been taken at this moment of CLOCK_MONOTONIC, ns; None where nobody stamped."""
 
     @property
     def n_samples(self) -> int:
@@ -115,11 +123,49 @@ class SourceState:
     n_retries: int = 0
 
 
-Event: TypeAlias = StreamStart | AudioBlock | Gap | StreamEnd | SourceState
+@dataclass(frozen=True, slots=True)
+class ClockUpdate:
+    """From a sample on, UTC is counted anew: ``t_from_ns + (n - from_sample) 10^9 / fs``, with the rate measured."""
+
+    source: str
+    epoch: int
+    from_sample: int
+    """What was said of earlier samples stands; what was said of this and later ones does not."""
+    t_from_ns: int | None
+    """UTC of ``from_sample``, Unix ns; None when unknown."""
+    clock: ClockState
+    words: str = ""
+    """What happened to the clock, for people; empty: nothing, the measurement went on."""
 
 
-Record: TypeAlias = "StreamStart | Analysed | Skipped | Signature | Contact | Modulated | Gap | StreamEnd | SourceState"
+@dataclass(frozen=True, slots=True)
+class Overload:
+    """The daemon went one step up or down the overload ladder (`daemon.overload`)."""
+
+    source: str
+    step: int
+    """0..3; 0: nothing is left out."""
+    words: str
+    """For people."""
+
+
+Event: TypeAlias = StreamStart | AudioBlock | Gap | ClockUpdate | StreamEnd | SourceState
+
+
+Record: TypeAlias = (
+    "StreamStart | Analysed | Skipped | Signature | Contact | Modulated | Gap | ClockUpdate | StreamEnd | SourceState "
+    "| Overload"
+)
 """What the pipeline makes of events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Sound that was taken but not read yet."""
+
+    waiting_s: float
+    most_s: float
+    """From so much on samples are lost, s."""
 
 
 class Source(Protocol):
@@ -134,6 +180,9 @@ class Source(Protocol):
 
         Order of an epoch: ``StreamStart``, then ``AudioBlock`` and ``Gap`` without overlap, then ``StreamEnd``.
         """
+
+    def backlog(self) -> Backlog | None:
+        """What waits to be read; None where nothing can be lost, because the source can wait."""
 
     def close(self) -> None:
         """Let go of files, processes and memory."""
@@ -161,6 +210,8 @@ class Window:
     """Mean-square level in the band of the front end, dB re full scale squared."""
     audio_digest: str
     """Digest of the source samples, see daemon.digest."""
+    overload_step: int = 0
+    """Step of the overload ladder that it is analysed at, `daemon.overload`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +228,8 @@ class Skipped:
     reason: Reason
     lost_samples: int
     """Of its ``n_samples``, how many are missing or unusable."""
+    probabilities: F32 | None = None
+    """``(n_labels,)`` of the network, where it was asked all the same; read-only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
+from daemon.clock_system import Clocks, read_clocks
 from daemon.config import SourceConfig
 from daemon.frames import Source
 from models.errors import InputError, UsageError
@@ -39,15 +40,31 @@ def parse_source(text: str, settings: SourceConfig) -> SourceConfig:
     return dataclasses.replace(settings, kind="file", path=text)
 
 
-def open_source(settings: SourceConfig) -> Source:
-    """Open what the settings name.
+def open_source(settings: SourceConfig, clocks: Clocks = read_clocks) -> Source:
+    """Open what the settings name, with a clock beside it where there is one to be measured.
+
+    ``clocks`` reads the clocks of the machine.
 
     Raises
     ------
     InputError, AudioFormatError, DeviceError, UsageError
         If it cannot be opened; the message says why and what to do.
     """
+    source = _open(settings)
+    pps = f"ch{settings.pps_channel}" if settings.pps_channel >= 0 else None
+    of_system = settings.kind == "device" or (settings.kind == "simulated" and not settings.max_speed)
+    if not of_system and pps is None:
+        return source
+    from daemon.clock_sync import SyncWatch
+    from daemon.sources.timed import TimedSource
+
+    return TimedSource(source, pps=pps, clocks=clocks, sync=SyncWatch() if of_system else None)
+
+
+def _open(settings: SourceConfig) -> Source:
     channels = settings.channels or None
+    if channels is not None and settings.pps_channel >= 0:
+        channels = (*channels, settings.pps_channel)
     if settings.kind == "file":
         from daemon.sources.audio_file import AudioFileSource
 

@@ -13,16 +13,23 @@ from collections.abc import Callable, Sequence
 
 import zmq
 
+from daemon.allow_list import AllowList
+from daemon.curve import CurveServer
 from daemon.endpoints import Endpoint
+from daemon.gatekeeper import Gatekeeper
+from models.errors import PublishError
 
 __all__ = ["Outlet"]
 
 _log = logging.getLogger(__name__)
 
 RETRY_MS = 5
-MAX_SUBSCRIPTION = 1 << 16
+MAX_SUBSCRIPTION = 1 << 13
+"""Bytes; libzmq walks a long one by recursion, and a megabyte of it overflows the stack."""
 MAX_PREFIX = 255
 KEPT = ("info/", "status/")
+REBIND_S = 2.0
+"""libzmq lets go of a port a moment after it is asked to."""
 
 
 class Outlet:
@@ -35,13 +42,19 @@ class Outlet:
         Messages kept for one slow subscriber.
     stall_timeout_s : float
         How long a stuck subscriber may hold up ``send_all``.
+    curve : CurveServer, optional
+        Keys; needed by endpoints that are not local.
     """
 
-    def __init__(self, endpoints: Sequence[Endpoint], hwm: int, stall_timeout_s: float) -> None:
+    def __init__(
+        self, endpoints: Sequence[Endpoint], hwm: int, stall_timeout_s: float, curve: CurveServer | None = None
+    ) -> None:
         self.n_stalls = 0
         """Times a stuck subscriber was left behind by ``send_all``."""
         self.n_subscriptions = 0
         self._wanted, self._stall_timeout_s = tuple(endpoints), stall_timeout_s
+        self._curve = curve
+        self._guarded: list[str] = []
         self._kept: dict[str, list[bytes]] = {}
         self._new: set[bytes] = set()
         self._context = zmq.Context()
@@ -58,6 +71,7 @@ class Outlet:
             (zmq.IPV6, int(any(e.is_ipv6 for e in self._wanted))),
         ):
             self._socket.setsockopt(option, value)
+        self._gate = None if curve is None else Gatekeeper(self._context, curve.allowed)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
 
@@ -69,7 +83,54 @@ class Outlet:
         PublishError
             If one cannot be bound; names it and says what to do.
         """
-        return tuple(e.bind(self._socket) for e in self._wanted)
+        curve, bound = self._curve, {}
+        open_to_all = [e for e in self._wanted if curve is None or not curve.guards(e)]
+        for e in open_to_all:  # first: options count for what is bound after them
+            bound[e] = e.bind(self._socket)
+        if curve is not None:
+            curve.arm(self._socket)
+            for e in self._wanted:
+                if e not in bound:
+                    bound[e] = e.bind(self._socket)
+                    self._guarded.append(bound[e])
+        return tuple(bound[e] for e in self._wanted)
+
+    def admit(self, allowed: AllowList) -> None:
+        """Put another list in force; who is on it no more is cut off at once.
+
+        ZeroMQ cannot end the connection of one client: all who came with a key are cut off, and who may comes back by
+        itself within a second.
+
+        Raises
+        ------
+        PublishError
+            If an endpoint cannot be bound again.
+        """
+        if self._gate is None:
+            return
+        before, self._gate.allowed = self._gate.allowed, allowed
+        if before.keys() <= allowed.keys():
+            return
+        self._socket.setsockopt(zmq.LINGER, 0)  # what waits for those who leave goes with them
+        for address in self._guarded:
+            self._socket.unbind(address)
+        for address in self._guarded:
+            self._bind_again(address)
+        _log.info(
+            "keys were taken off the list: %d; who came with a key is asked again", len(before.keys() - allowed.keys())
+        )
+
+    def _bind_again(self, address: str) -> None:
+        deadline = time.monotonic() + REBIND_S
+        while True:
+            try:
+                self._socket.bind(address)
+            except zmq.ZMQError as e:  # noqa: PERF203
+                if time.monotonic() > deadline:
+                    raise PublishError(f"cannot publish on {address} again: {e.strerror}") from e
+                time.sleep(RETRY_MS / 1000)
+            else:
+                return
 
     def wake_on(self, fd: int) -> None:
         """Let ``sleep`` also end when ``fd`` can be read."""
@@ -122,6 +183,8 @@ class Outlet:
 
     def subscriptions(self) -> bool:
         """Note who came and went since the last call; True if someone came."""
+        if self._gate is not None and self._gate.failed is not None:
+            raise PublishError(f"the gatekeeper died: {self._gate.failed}") from self._gate.failed
         came = False
         for _ in range(1000):  # a flood of them must not keep us from sending
             if not self._socket.poll(0):
@@ -144,4 +207,6 @@ class Outlet:
     def close(self, linger_s: float) -> None:
         """Let subscribers read what is on its way, for at most ``linger_s``; blocks as long."""
         self._socket.close(linger=round(1000 * linger_s))
+        if self._gate is not None:
+            self._gate.close()
         self._context.term()

@@ -16,6 +16,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
+
 from daemon.contacts import Contacts
 from daemon.demon import Demon
 from daemon.digest import AudioDigest
@@ -23,6 +26,7 @@ from daemon.extract import Extractor
 from daemon.frames import (
     Analysed,
     AudioBlock,
+    ClockUpdate,
     Event,
     Gap,
     Record,
@@ -33,6 +37,7 @@ from daemon.frames import (
     Window,
 )  # fmt: skip
 from daemon.grid import Grid, Hole, Slot
+from daemon.overload import STEPS
 from daemon.sieve import Sieve
 from models.check import CheckedExplainer
 from models.demon import DemonSpec
@@ -41,6 +46,11 @@ from models.explainer import Explainer
 from models.features import FeatureSpec, FeatureWindow, FrontEnd
 
 __all__ = ["Pipeline", "with_hop"]
+
+F32 = npt.NDArray[np.float32]
+
+#: Steps of the overload ladder from which every second slot is left out, and from which names are all there is.
+HALF, NAMES = STEPS.index("half"), STEPS.index("names")
 
 
 def with_hop(spec: FeatureSpec, hop_s: float) -> FeatureSpec:
@@ -72,6 +82,11 @@ class Pipeline:
         self._demon_spec = demon
         self._spec, self._explainer, self._extractor, self._contacts = spec, explainer, extractor, contacts
         self._stream: _Stream | None = None
+        self._step = 0
+
+    def leave_out(self, step: int) -> None:
+        """Go to a step of the overload ladder (`daemon.overload.STEPS`), from the next window on."""
+        self._step = step
 
     def process(self, event: Event) -> Iterator[Record]:
         """Records that follow from one event, in the order they are to be published."""
@@ -98,10 +113,12 @@ class Pipeline:
             case StreamEnd():
                 if self._stream:
                     yield from self._stream.sieve.finish()
+                    if self._stream.demon is not None:
+                        yield from self._stream.demon.finish()
                     event = self._stream.explain_end(event)
                 self._stream = None
                 yield event
-            case SourceState():
+            case SourceState() | ClockUpdate():
                 yield event
 
     def _block(self, stream: _Stream, block: AudioBlock) -> Iterator[Record]:
@@ -110,7 +127,7 @@ class Pipeline:
         for channel, hole in holes:
             stream.grid.add_hole(hole, channel)
             if stream.demon is not None:
-                stream.demon.hole(channel, hole.last)
+                stream.demon.hole(channel, hole.first, hole.last)
         stream.digest.process(x)
         windows = {w.grid_index: w for w in stream.front_end.process(x)}
         due = [slot for slots in stream.grid.due(block.first_sample + block.n_samples) for slot in slots]
@@ -124,14 +141,18 @@ class Pipeline:
         stream.front_end.reset(end)
         stream.digest.reset(end)
         if stream.demon is not None:
-            stream.demon.reset(end)
+            yield from stream.demon.reset(end)
         for slots in stream.grid.due(end):  # one at a time: a gap may be long
             yield from self._slots(stream, slots, {})
 
     def _slots(self, stream: _Stream, due: list[Slot], done: dict[int, FeatureWindow]) -> Iterator[Record]:
-        windows = {id(s): stream.window(s, done[s.grid_index]) for s in due if s.reason is None}
+        due = [stream.left_out(s) if self._step >= HALF and s.reason is None and s.grid_index % 2 else s for s in due]
+        if self._step >= NAMES:
+            yield from self._names(stream, due, done)
+            return
+        windows = {id(s): stream.window(s, done[s.grid_index], self._step) for s in due if s.reason is None}
         explained = self._explainer.explain(
-            [w.features for w in windows.values()], [w.spectrum_db for w in windows.values()]
+            [w.features for w in windows.values()], [w.spectrum_db for w in windows.values()], by_network=not self._step
         )
         verdicts = dict(zip(windows, explained, strict=True))
         for slot in due:
@@ -141,6 +162,15 @@ class Pipeline:
             signatures, lines = self._extractor.process(window, verdicts[id(slot)])
             yield Analysed(window, verdicts[id(slot)], lines, len(signatures))
             yield from signatures
+
+    def _names(self, stream: _Stream, due: list[Slot], done: dict[int, FeatureWindow]) -> Iterator[Skipped]:
+        """What the network says at first sight, and no more."""
+        left = [s for s in due if s.reason is None]
+        probabilities, _ = self._explainer.classify([done[s.grid_index].features[s.channel] for s in left])
+        probabilities.setflags(write=False)
+        named = dict(zip(map(id, left), probabilities, strict=True))
+        for slot in due:
+            yield stream.skipped(slot if slot.reason else stream.left_out(slot), named.get(id(slot)))
 
 
 class _Stream:
@@ -155,19 +185,24 @@ class _Stream:
         self.demon = None if demon is None else Demon(demon, start)
         self.sieve = Sieve(start.source, start.epoch, start.fs, n_channels)
 
-    def window(self, slot: Slot, done: FeatureWindow) -> Window:
+    def left_out(self, slot: Slot) -> Slot:
+        """A slot that is whole, but not analysed."""
+        return dataclasses.replace(slot, reason="overload")
+
+    def window(self, slot: Slot, done: FeatureWindow, step: int) -> Window:
         c = slot.channel
         return Window(
             self.start.source, self.start.channels[c], self.start.epoch, slot.grid_index, done.first_sample,
             done.n_samples, self.start.fs, done.features[c], done.spectrum_db[c], done.background_db[c],
-            float(done.level_db[c]), self.digest.of(slot.grid_index)[c],
+            float(done.level_db[c]), self.digest.of(slot.grid_index)[c], step,
         )  # fmt: skip
 
-    def skipped(self, slot: Slot) -> Skipped:
+    def skipped(self, slot: Slot, probabilities: F32 | None = None) -> Skipped:
         assert slot.reason is not None
         return Skipped(
             self.start.source, self.start.channels[slot.channel], self.start.epoch, slot.grid_index,
             slot.grid_index * self.grid.step, self.grid.n_samples, self.start.fs, slot.reason, slot.lost_samples,
+            probabilities,
         )  # fmt: skip
 
     def explain_end(self, end: StreamEnd) -> StreamEnd:

@@ -23,7 +23,8 @@ from collections import deque
 from types import TracebackType
 from typing import NamedTuple
 
-from daemon.endpoints import Endpoint
+from daemon.allow_list import AllowList
+from daemon.curve import CurveServer, open_endpoints
 from daemon.outlet import Outlet
 from daemon.wire import Identity, Message, common, encode, sequence_frame, topic_of
 from models.errors import ConfigError, PublishError
@@ -61,11 +62,13 @@ class Publisher:
         How long a stuck subscriber may hold up messages that can wait.
     heartbeat_s : float
         Between heartbeats.
+    curve : CurveServer, optional
+        Keys, and who may listen; needed by endpoints that are open to the network.
 
     Raises
     ------
     ConfigError
-        If an endpoint is malformed or would be open to the network.
+        If an endpoint is malformed, or would be open to the network without keys.
     """
 
     def __init__(
@@ -77,14 +80,15 @@ class Publisher:
         n_queue: int = 256,
         stall_timeout_s: float = 30.0,
         heartbeat_s: float = 1.0,
+        curve: CurveServer | None = None,
     ) -> None:
         if not endpoints:
             raise ConfigError("publish.endpoints is empty: nobody could listen; give at least tcp://127.0.0.1:5565")
         self.identity = identity
         self.endpoints: tuple[str, ...] = ()
         """Where the socket is bound, ports filled in; empty before ``start``."""
-        self._wanted = [Endpoint.parse(e) for e in endpoints]
-        self._hwm, self._n_queue = hwm, n_queue
+        self._wanted = open_endpoints(endpoints, curve)
+        self._hwm, self._n_queue, self._curve = hwm, n_queue, curve
         self._stall_timeout_s, self._heartbeat_s = stall_timeout_s, heartbeat_s
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._started = threading.Event()
@@ -95,6 +99,7 @@ class Publisher:
         self._busy = False
         self._n_dropped = 0
         self._subscribed_at: float | None = None
+        self._admit: AllowList | None = None
         self._close_by: float | None = None
         self._failure: BaseException | None = None
         self._wake_r, self._wake_w = -1, -1
@@ -170,6 +175,12 @@ class Publisher:
         if first:
             _log.warning("publisher queue of %d messages is full, dropping; the heartbeat counts them", self._n_queue)
         return False
+
+    def admit(self, allowed: AllowList) -> None:
+        """Put another list of clients in force; who is on it no more is cut off."""
+        with self._room:
+            self._admit = allowed
+            self._wake()
 
     def wait_for_subscriber(self, timeout_s: float) -> bool:
         """Wait until someone has subscribed, and for all subscriptions made at once; False after ``timeout_s``.
@@ -253,7 +264,7 @@ class Publisher:
     def _run(self) -> None:
         outlet: Outlet | None = None
         try:
-            outlet = Outlet(self._wanted, self._hwm, self._stall_timeout_s)
+            outlet = Outlet(self._wanted, self._hwm, self._stall_timeout_s, self._curve)
             self.endpoints = outlet.bind()
             outlet.wake_on(self._wake_r)
             self._t_start = self._next_beat = time.monotonic()
@@ -300,6 +311,10 @@ class Publisher:
                     os.read(self._wake_r, 4096)
 
     def _see(self, outlet: Outlet) -> None:
+        with self._room:
+            allowed, self._admit = self._admit, None
+        if allowed is not None:
+            outlet.admit(allowed)
         if outlet.subscriptions():
             with self._room:
                 self._subscribed_at = time.monotonic()

@@ -12,16 +12,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from daemon.clock import SampleClock
+from daemon.clock import StreamClock
 from daemon.frames import (
     Analysed,
     ClockState,
+    ClockUpdate,
     Contact,
     ContactLine,
     Detection,
     Gap,
     Modulated,
+    Overload,
     Record,
     Signature,
     Skipped,
@@ -87,9 +90,12 @@ class _Stream:
     """What is known of a source."""
 
     start: StreamStart
-    clock: SampleClock
+    clock: StreamClock
     refused: str = ""
     channels: dict[str, _Channel] = field(default_factory=dict)
+
+
+F32 = npt.NDArray[np.float32]
 
 
 class Recorder:
@@ -119,6 +125,7 @@ class Recorder:
         self._identity, self._spec, self._labels = identity, spec, tuple(labels)
         self._masks, self._explain, self._spectrogram = masks, explain, spectrogram
         self._streams: dict[str, _Stream] = {}
+        self._step = 0
 
     def speak_as(self, identity: Identity) -> None:
         """Put another identity in all records from now on: another site calibration came into force."""
@@ -155,8 +162,13 @@ class Recorder:
                 yield from self._gap(record)
             case StreamEnd():
                 yield from self._end(record)
+            case ClockUpdate():
+                yield from self._clock(record)
             case SourceState():
                 yield from self._state(record)
+            case Overload():
+                self._step = record.step
+                yield from self._statuses(record.source, "running", detail=record.words)
 
     # streams
 
@@ -165,7 +177,7 @@ class Recorder:
         channels = old.channels if old else {}
         for name in start.channels:
             channels.setdefault(name, _Channel())
-        self._streams[start.source] = _Stream(start, SampleClock.of(start), channels=channels)
+        self._streams[start.source] = _Stream(start, StreamClock(start), channels=channels)
         yield from self._statuses(start.source, "running")
 
     def _end(self, end: StreamEnd) -> Iterator[Message]:
@@ -178,6 +190,13 @@ class Recorder:
         if stream and state.state == "refused":
             stream.refused = state.detail
         yield from self._statuses(state.source, state.state, detail=state.detail, n_retries=state.n_retries)
+
+    def _clock(self, update: ClockUpdate) -> Iterator[Message]:
+        """Count time by it; status/ only if something happened to the clock."""
+        stream = self._streams[update.source]
+        stream.clock.put(update)
+        if update.words:
+            yield from self._statuses(update.source, "running", detail=update.words, first_sample=update.from_sample)
 
     def _news(self, slot: Window | Skipped) -> Iterator[Message]:
         """status/ once more if the channel lost samples since the last one."""
@@ -197,6 +216,7 @@ class Recorder:
         state: str,
         *,
         detail: str = "",
+        first_sample: int = 0,
         n_retries: int = 0,
         n_samples: int | None = None,
         final: bool = False,
@@ -207,13 +227,15 @@ class Recorder:
         counts.told = True
         body = {
             **common(
-                self._identity, "status", epoch=start.epoch if start else None, first_sample=0 if start else None,
-                n_samples=n_samples, t_first_sample_ns=start.t_first_sample_ns if start else None,
-                clock=start.clock if start else None,
+                self._identity, "status", epoch=start.epoch if start else None,
+                first_sample=first_sample if start else None, n_samples=n_samples,
+                t_first_sample_ns=stream.clock.utc_ns(start.epoch, first_sample) if stream and start else None,
+                clock=stream.clock.state() if stream else None,
             ),
             "source": _text(source), "channel": channel, "fs": start.fs if start else None,
             "state": state, "label": _text(start.label) if start else "", "detail": _text(detail),
-            "n_retries": n_retries, "lost_samples_total": counts.lost_samples, "n_gaps": counts.n_gaps, "final": final,
+            "overload_step": self._step, "n_retries": n_retries, "lost_samples_total": counts.lost_samples,
+            "n_gaps": counts.n_gaps, "final": final,
         }  # fmt: skip
         return Message(topic_of("status", channel or _topic_safe(source)), body)
 
@@ -225,9 +247,10 @@ class Recorder:
             **common(
                 self._identity, family, epoch=slot.epoch, first_sample=slot.first_sample, n_samples=slot.n_samples,
                 t_first_sample_ns=stream.clock.utc_ns(slot.epoch, slot.first_sample), audio_digest=digest,
-                lost_samples=lost, clock=stream.start.clock,
+                lost_samples=lost, clock=stream.clock.state(slot.first_sample),
             ),
             "source": _text(slot.source), "channel": slot.channel, "fs": slot.fs, "grid_index": slot.grid_index,
+            "overload_step": slot.overload_step if isinstance(slot, Window) else self._step,
         }  # fmt: skip
 
     def _analysed(self, record: Analysed) -> Message:
@@ -237,7 +260,7 @@ class Recorder:
             "analysed": True, "reason": None,
             "detections": [_detection(d) for d in verdict.detections],
             "is_ambient": bool(verdict.is_ambient), "unknown": bool(verdict.unknown),
-            "probabilities": dict(zip(self._labels, map(_number, verdict.probabilities.tolist()), strict=True)),
+            "probabilities": self._named(verdict.probabilities),
             "nearest": verdict.nearest or None, "distance": _number(verdict.distance),
             "level_db_re_fs": _number(window.level_db),
             "n_lines": len(record.lines), "unexplained_lines": _number(verdict.unexplained),
@@ -246,11 +269,15 @@ class Recorder:
         }  # fmt: skip
         return Message(topic_of("window", window.channel), body)
 
+    def _named(self, probabilities: F32) -> dict[str, float | None]:
+        return dict(zip(self._labels, map(_number, probabilities.tolist()), strict=True))
+
     def _skipped(self, skipped: Skipped) -> Message:
         body = {
             **self._slot(skipped, "window", None, skipped.lost_samples),
             "analysed": False, "reason": skipped.reason, "detections": [], "is_ambient": None, "unknown": None,
-            "probabilities": {}, "nearest": None, "distance": None, "level_db_re_fs": None,
+            "probabilities": {} if skipped.probabilities is None else self._named(skipped.probabilities),
+            "nearest": None, "distance": None, "level_db_re_fs": None,
             "n_lines": 0, "unexplained_lines": None, "agreement": None, "n_signatures": 0,
         }  # fmt: skip
         return Message(topic_of("window", skipped.channel), body)
@@ -297,7 +324,7 @@ class Recorder:
             **common(
                 self._identity, "contact", epoch=contact.epoch, first_sample=contact.first_sample,
                 n_samples=contact.n_samples, t_first_sample_ns=stream.clock.utc_ns(contact.epoch, contact.first_sample),
-                clock=stream.start.clock,
+                clock=stream.clock.state(contact.first_sample),
             ),
             "source": _text(contact.source), "channel": contact.channel, "fs": contact.fs,
             "contact_id": contact_id(self._identity, contact), "label": contact.label,
@@ -318,7 +345,7 @@ class Recorder:
             **common(
                 self._identity, "demon", epoch=record.epoch, first_sample=record.first_sample,
                 n_samples=record.n_samples, t_first_sample_ns=stream.clock.utc_ns(record.epoch, record.first_sample),
-                lost_samples=0, clock=stream.start.clock,
+                lost_samples=0, clock=stream.clock.state(record.first_sample),
             ),
             "source": _text(record.source), "channel": record.channel, "fs": record.fs,
             "available": m is not None, "reason": _text(record.reason) or None,
@@ -355,7 +382,7 @@ class Recorder:
             **common(
                 self._identity, "gap", epoch=gap.epoch, first_sample=gap.first_sample, n_samples=gap.n_missing,
                 t_first_sample_ns=stream.clock.utc_ns(gap.epoch, gap.first_sample) if stream else None,
-                lost_samples=gap.n_missing, clock=stream.start.clock if stream else ClockState(),
+                lost_samples=gap.n_missing, clock=stream.clock.state(gap.first_sample) if stream else ClockState(),
             ),
             "source": _text(gap.source), "channel": channel, "fs": stream.start.fs if stream else None,
             "reason": _text(gap.reason), "duration_ns": gap.duration_ns, "err_ns": gap.err_ns, "journal_seq": None,

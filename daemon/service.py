@@ -9,22 +9,29 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import itertools
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from calibration.site import SiteCalibration
+from daemon.allow_list import read_allow_list
+from daemon.chosen_bundle import chosen_bundle
+from daemon.clock_system import Clocks, read_clocks
 from daemon.compose import Composition
 from daemon.config import Config
+from daemon.curve import CurveServer
 from daemon.frames import (
     Analysed,
     AudioBlock,
+    ClockUpdate,
     Contact,
     Event,
     Gap,
+    Overload,
     Record,
     Signature,
     Skipped,
@@ -34,16 +41,16 @@ from daemon.frames import (
     StreamStart,
 )
 from daemon.open_source import open_source
+from daemon.overload import Ladder
 from daemon.pipeline import with_hop
 from daemon.publisher import Publisher
 from daemon.records import Recorder, info_message
 from daemon.site_refresh import SiteEstimate, SiteEstimator
 from daemon.site_state import Site, choose_site, next_version, save_site, site_path
 from daemon.wire import Identity, Message
-from models.bundle import Bundle
 from models.engines import EngineReport, open_engine
 from models.engines.base import Engine
-from models.errors import InputError, PublishError
+from models.errors import ConfigError, InputError, PublishError
 from models.explainer import graphs_of
 from models.features import FeatureSpec
 
@@ -71,6 +78,8 @@ class Counts:
     n_gaps: int = 0
     lost_samples: int = 0
     audio_s: float = 0.0
+    n_overloads: int = 0
+    """Steps up the overload ladder."""
 
     def __str__(self) -> str:
         lost = f", {self.n_skipped} windows not analysed, {self.lost_samples} samples lost in {self.n_gaps} gaps"
@@ -88,6 +97,8 @@ class Service:
     config : Config
     on_message : callable, optional
         Called in the processing thread with each message that is published.
+    clocks : callable
+        Reads the clocks of the machine.
 
     Raises
     ------
@@ -95,8 +106,10 @@ class Service:
         From ``start``, if bundle, engine, source or endpoints cannot be used.
     """
 
-    def __init__(self, config: Config, on_message: Callable[[Message], None] | None = None) -> None:
-        self.config = config
+    def __init__(
+        self, config: Config, on_message: Callable[[Message], None] | None = None, clocks: Clocks = read_clocks
+    ) -> None:
+        self.config, self._clocks = config, clocks
         self.counts = Counts()
         self.problems: list[str] = []
         """What was wrong with streams, one line each."""
@@ -109,6 +122,7 @@ class Service:
         self._on_message = on_message
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="processing", daemon=True)
+        self._ladder: Ladder | None = None
         self._running: tuple[str, int, int] | None = None  # source, epoch and position of the stream under way
 
     def start(self, progress: Callable[[str], None] | None = None) -> EngineReport:
@@ -117,9 +131,9 @@ class Service:
         ``progress`` is called with one line now and then while an engine takes minutes to open.
         """
         c = self.config
-        self.source: Source = open_source(c.source)
+        self.source: Source = open_source(c.source, self._clocks)
         try:
-            self.bundle = Bundle.load(Path(c.bundle) if c.bundle else Bundle.shipped())
+            self.bundle = chosen_bundle(c)
             self.spec: FeatureSpec = with_hop(self.bundle.spec, c.window.hop_s)
             self._engine, report = open_engine(
                 self.bundle,
@@ -157,8 +171,9 @@ class Service:
             masks=c.publish.masks, explain=c.publish.explain, spectrogram=c.publish.spectrogram,
         )  # fmt: skip
         self.publisher = Publisher(
-            identity, c.publish.endpoints, hwm=c.publish.hwm, stall_timeout_s=c.publish.stall_timeout_s
-        )
+            identity, c.publish.endpoints, hwm=c.publish.hwm, stall_timeout_s=c.publish.stall_timeout_s,
+            curve=CurveServer.of(c.publish),
+        )  # fmt: skip
         self.publisher.start()
         self._report = report
         self.publisher.put(self._info(), wait=True)
@@ -171,6 +186,18 @@ class Service:
             engine=report.name, precision=report.precision, device=report.device, endpoints=self.publisher.endpoints,
             contacts=self.contact_rule.to_dict(), site=self._site.to_dict(), passed_over=report.reasons,
         )  # fmt: skip
+
+    def reread_keys(self) -> None:
+        """Put the list of clients in force as it stands in its files now; keep the old one if it is no good."""
+        if not self.config.publish.allowed_keys:
+            return
+        try:
+            allowed = read_allow_list(Path(self.config.publish.allowed_keys))
+        except ConfigError as e:
+            _LOGGER.error("%s; the list as read before stays in force", e)
+            return
+        self.publisher.admit(allowed)
+        _LOGGER.info("%d clients may listen with keys", len(allowed))
 
     @property
     def alive(self) -> bool:
@@ -238,7 +265,7 @@ class Service:
         """Publish what follows from an event; True if the source is through."""
         self._note(event)
         estimate = None
-        for record in self._pipeline.process(event):
+        for record in itertools.chain(self._keep_up(event), self._pipeline.process(event)):
             self._count(record)
             if self._estimator is not None:
                 estimate = self._estimator.process(record) or estimate
@@ -250,6 +277,20 @@ class Service:
         if estimate is not None:
             self._refresh_site(estimate)
         return isinstance(event, StreamEnd) and event.final
+
+    def _keep_up(self, event: Event) -> Iterator[Overload]:
+        """Leave out more or less of the work, by how much sound waits."""
+        if (backlog := self.source.backlog()) is None or not isinstance(event, AudioBlock):
+            return
+        if self._ladder is None:
+            self._ladder = Ladder(backlog.most_s)
+        before = self._ladder.n
+        if self._ladder.process(backlog.waiting_s, self.counts.audio_s):
+            words, up = self._ladder.words(backlog.waiting_s), self._ladder.n > before
+            _LOGGER.log(logging.WARNING if up else logging.INFO, "%s", words)
+            self.counts.n_overloads += up
+            self._pipeline.leave_out(self._ladder.n)
+            yield Overload(event.source, self._ladder.n, words)
 
     def _refresh_site(self, estimate: SiteEstimate) -> None:
         """Put new thresholds in force, between two windows; keep those in force if they cannot be written."""
@@ -305,6 +346,8 @@ class Service:
                     "gap (%s)%s at sample %d: %s samples, %.3f s", record.reason, where, record.first_sample,
                     "unknown number of" if record.n_missing is None else record.n_missing, record.duration_ns / 1e9,
                 )  # fmt: skip
+            case ClockUpdate() if record.words:
+                _LOGGER.warning("clock of %s: %s", record.source, record.words)
             case SourceState(state="refused"):
                 self._problem(record.detail)
             case SourceState():

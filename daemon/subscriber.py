@@ -16,6 +16,8 @@ from types import TracebackType
 
 import zmq
 
+from daemon.curve import ClientKeys
+from daemon.handshake import HandshakeWatch
 from daemon.wire import Message, decode
 from models.errors import UsageError, WireError
 
@@ -112,6 +114,8 @@ class Subscriber:
         Prefixes of topics, e.g. ``signature/ch0/``; empty: all.
     hwm : int
         Messages kept here while the caller is busy.
+    keys : ClientKeys, optional
+        For a daemon that asks for them.
 
     Raises
     ------
@@ -119,16 +123,23 @@ class Subscriber:
         If ``endpoint`` is not one that ZeroMQ can connect to.
     """
 
-    def __init__(self, endpoint: str, topics: Sequence[str] = (), *, hwm: int = 10_000) -> None:
+    def __init__(
+        self, endpoint: str, topics: Sequence[str] = (), *, hwm: int = 10_000, keys: ClientKeys | None = None
+    ) -> None:
         self.losses = LossCounter(tuple(topics) or ("",))
         self.n_malformed = 0
         """Messages that do not keep to the contract."""
+        self.frames: list[bytes] = []
+        """Of the message that ``receive`` gave last, as they came."""
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
         self._socket.setsockopt(zmq.RCVHWM, hwm)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
+        if keys is not None:
+            keys.arm(self._socket)
+        self._handshakes = HandshakeWatch(self._socket, endpoint, with_keys=keys is not None)
         try:
             self._socket.connect(endpoint)
         except zmq.ZMQError as e:
@@ -154,7 +165,7 @@ class Subscriber:
     def receive(self, timeout_s: float) -> Message | None:
         """Next message of the topics asked for; None if there is none within ``timeout_s``."""
         deadline = time.monotonic() + timeout_s
-        while self._socket.poll(max(0, round(1000 * (deadline - time.monotonic())))):
+        while self._handshakes.poll(max(0, round(1000 * (deadline - time.monotonic())))):
             frames = self._socket.recv_multipart(zmq.NOBLOCK)
             try:
                 message, sequence = decode(frames)
@@ -163,10 +174,12 @@ class Subscriber:
                 _log.warning("message passed over: %s", e)
                 continue
             if self.losses.count(message, sequence) and message.topic.startswith(self.losses.topics):
+                self.frames = frames
                 return message
         return None
 
     def close(self) -> None:
         """Let go of the socket; may be called twice."""
+        self._handshakes.close()
         self._socket.close()
         self._context.term()

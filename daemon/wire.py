@@ -115,6 +115,9 @@ def common(
             "synced": clock.synced,
             "est_error_ns": clock.est_error_ns,
             "fs_measured": clock.fs_measured,
+            "rate_ppm": clock.rate_ppm,
+            "rate_err_ppm": clock.rate_err_ppm,
+            "n_steps": clock.n_steps,
         },
     }  # fmt: skip
 

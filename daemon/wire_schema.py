@@ -48,6 +48,8 @@ class Field:
     """Of a list, its elements; of a map with free keys, its values; None: anything."""
     least: int | None = None
     one_of: tuple[str, ...] = ()
+    late: bool = False
+    """Added after records of this version had been written: a reader does without it."""
 
 
 def _int(doc: str, *, null: bool = False, least: int | None = 0) -> Field:
@@ -69,10 +71,18 @@ ARRAY: dict[str, Field] = {
 }
 
 CLOCK: dict[str, Field] = {
-    "source": _str("where UTC comes from", one_of=("file", "system", "none")),
+    "source": _str("where UTC comes from", one_of=("file", "system", "pps", "none")),
     "synced": Field("bool", "whether the system clock is disciplined", null=True),
-    "est_error_ns": _int("estimated error of UTC, ns", null=True),
-    "fs_measured": _num("sample rate against the clock, Hz", null=True),
+    "est_error_ns": _int("estimated error of UTC, ns; null: it may be off by anything", null=True),
+    "fs_measured": _num("sample rate against the clock, Hz; null: not yet measured", null=True),
+    "rate_ppm": Field("number", "the same as deviation from fs, parts per million", null=True, late=True),
+    "rate_err_ppm": Field("number", "standard error of rate_ppm", null=True, late=True),
+    "n_steps": Field(
+        "int",
+        "times since the epoch's start that the clock stepped: times do not compare across it",
+        least=0,
+        late=True,
+    ),
 }
 
 LINE: dict[str, Field] = {
@@ -157,7 +167,13 @@ STREAM: dict[str, Field] = {
     "fs": _int("sample rate of the source, Hz", null=True, least=1),
 }
 
-SLOT: dict[str, Field] = {**STREAM, "grid_index": _int("number of the window on the grid of its epoch")}
+SLOT: dict[str, Field] = {
+    **STREAM,
+    "grid_index": _int("number of the window on the grid of its epoch"),
+    "overload_step": Field(
+        "int", "step of the overload ladder at this window, 0..3; 0: nothing was left out", least=0, late=True
+    ),
+}
 
 LINES = Field("list", "the tonal lines", of=Field("map", "", fields=LINE))
 
@@ -208,6 +224,7 @@ FAMILIES: dict[str, dict[str, Field]] = {
         "state": _str("what the source does", one_of=("running", "waiting", "refused", "ended")),
         "label": _str("what the stream is, for people: file, device or scenario"),
         "detail": _str("why, for people; empty: nothing to say"),
+        "overload_step": Field("int", "step of the overload ladder, 0..3; 0: nothing is left out", least=0, late=True),
         "n_retries": _int("attempts to get the source back"),
         "lost_samples_total": _int("missing or unusable samples of the channel since the daemon started"),
         "n_gaps": _int("gaps of the channel since the daemon started"),
@@ -217,7 +234,7 @@ FAMILIES: dict[str, dict[str, Field]] = {
         **SLOT,
         "analysed": Field("bool", "false: see reason"),
         "reason": _str(
-            "why not analysed; overload and warm-up are reserved, no daemon sends them yet",
+            "why not analysed; overload: sound came faster than it could be analysed; warm-up is reserved",
             null=True,
             one_of=("gap", "invalid", "overload", "warm-up"),
         ),
@@ -225,7 +242,7 @@ FAMILIES: dict[str, dict[str, Field]] = {
         "is_ambient": Field("bool", "nothing but ambient noise, says the network", null=True),
         "unknown": Field("bool", "unlike anything the network was trained on", null=True),
         "probabilities": Field(
-            "map", "of each label, 0..1; empty: not analysed", of=Field("number", "probability", null=True)
+            "map", "of each label, 0..1; empty: not even classified", of=Field("number", "probability", null=True)
         ),
         "nearest": _str("representative of the bundle that is most alike", null=True),
         "distance": _num("Euclidean distance to it, in the embedding", null=True),
@@ -322,6 +339,8 @@ def check(fields: Mapping[str, Field], body: Mapping[str, Any], where: str) -> N
     """
     for name, field in fields.items():
         if name not in body:
+            if field.late:
+                continue
             raise WireError(f"{where}: field '{name}' is missing")
         _check_value(field, body[name], f"{where}: {name}")
 
@@ -365,7 +384,7 @@ def json_schema(family: str) -> dict[str, Any]:
 def _object(fields: Mapping[str, Field]) -> dict[str, Any]:
     return {
         "type": "object",
-        "required": list(fields),
+        "required": [name for name, field in fields.items() if not field.late],
         "properties": {name: _schema(field) for name, field in fields.items()},
         "additionalProperties": True,
     }

@@ -35,23 +35,47 @@ class SplitWindow:
     def __init__(self, n_freq: int, row_lo: int, half: int, gap: int, clip: float) -> None:
         rows = np.arange(n_freq)
         edge = functools.partial(np.clip, a_min=row_lo, a_max=n_freq)
-        self._outer = edge(rows - half), edge(rows + half + 1)
-        self._inner = edge(rows - gap), edge(rows + gap + 1)
-        n_rows = (self._outer[1] - self._outer[0]) - (self._inner[1] - self._inner[0])
-        self._weight = (1.0 / np.maximum(n_rows, 1)).astype(np.float64)
-        self._clip = clip
+        n_outer = edge(rows + half + 1) - edge(rows - half)
+        n_inner = edge(rows + gap + 1) - edge(rows - gap)
+        self._weight = (1.0 / np.maximum(n_outer - n_inner, 1)).astype(np.float64)
+        self._n_freq, self._row_lo, self._half, self._gap, self._clip = n_freq, row_lo, half, gap, clip
         self._bias = 1.0 - clip * math.exp(-clip)
+        self._scratch((0,))
 
     def __call__(self, power: npt.NDArray[np.float32]) -> F64:
-        """Background ``(..., n_freq)`` of ``power`` ``(..., n_freq)``, along the last axis, same unit."""
-        p = power.astype(np.float64)
-        mean = self._mean(p)
-        return self._mean(np.where(p > self._clip * mean, mean, p)) / self._bias
+        """Background ``(..., n_freq)`` of ``power`` ``(..., n_freq)``, along the last axis, same unit.
 
-    def _mean(self, power: F64) -> F64:
-        total = np.zeros((*power.shape[:-1], power.shape[-1] + 1))  # (..., n_freq + 1), running sum along frequency
-        np.cumsum(power, axis=-1, out=total[..., 1:])
-        outer = total[..., self._outer[1]] - total[..., self._outer[0]]
-        inner = total[..., self._inner[1]] - total[..., self._inner[0]]
-        mean: F64 = np.maximum(outer - inner, 0.0) * self._weight
+        The array handed back is good until the next call, which must come from the same thread.
+        """
+        if power.shape != self._power.shape:
+            self._scratch(power.shape)
+        p, mean = self._power, self._mean
+        p[...] = power
+        self._split_mean(p)
+        np.multiply(mean, self._clip, out=self._other)
+        np.greater(p, self._other, out=self._above)
+        np.copyto(p, mean, where=self._above)
+        self._split_mean(p)
+        np.divide(mean, self._bias, out=mean)
         return mean
+
+    def _scratch(self, shape: tuple[int, ...]) -> None:
+        """Buffers for ``power`` of this shape; the steady state of a stream needs no others."""
+        self._power, self._mean, self._other = (np.empty(shape) for _ in range(3))
+        self._above = np.empty(shape, np.bool_)
+        # running sum along frequency, and as much of its first and last value as the split window looks beyond the ends
+        self._total = np.zeros((*shape[:-1], shape[-1] + 1 + 2 * self._half))
+
+    def _split_mean(self, power: F64) -> None:
+        total, half, n, mean, other = self._total, self._half, self._n_freq, self._mean, self._other
+        first, last = half + self._row_lo, half + n
+        np.cumsum(power, axis=-1, out=total[..., half + 1 : last + 1])
+        total[..., half] = 0.0
+        total[..., :first] = total[..., first, None]
+        total[..., last + 1 :] = total[..., last, None]
+        for reach, into in ((half, mean), (self._gap, other)):
+            a, b = half - reach, half + reach + 1
+            np.subtract(total[..., b : b + n], total[..., a : a + n], out=into)
+        np.subtract(mean, other, out=mean)
+        np.maximum(mean, 0.0, out=mean)
+        np.multiply(mean, self._weight, out=mean)

@@ -8,6 +8,7 @@
     rejection.npz             what is like nothing known (models.rejection); may be absent
     representatives.npz       embeddings float32 [n, n_embedding], label_index int32 [n], names UTF-8 S64 [n]
     golden.npz                inputs and reference outputs of each graph; arrays shared by several are stored once
+    manifest.sig              signature (models.bundle_signature); may be absent, asked for only with a trusted key
     report/                   pages and pictures of the calibration, hashed like the rest
 
 A bundle never changes: a new calibration is a new bundle. Nothing in it is pickled.
@@ -26,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.bundle_files import Arrays, files_in, new_folder, pack_npz, read_bounded, read_npz, write_synced
+from models.bundle_signature import MAX_SIGNATURE, SIGNATURE, verify
 from models.errors import BundleError
 from models.features import FeatureSpec
 from models.line_template import NO_TEMPLATES, Templates
@@ -150,34 +152,44 @@ class Bundle:
         return Path(__file__).parent / "bundles" / "simulated"
 
     @classmethod
-    def load(cls, path: Path | str) -> Bundle:
-        """Read a bundle, every file hash-checked before it is parsed.
+    def load(cls, path: Path | str, *, signed_by: bytes | None = None) -> Bundle:
+        """Read a bundle, every file hash-checked before it is parsed; the signature before anything else, if asked for.
+
+        Parameters
+        ----------
+        path : path
+        signed_by : bytes, optional
+            Public key (PEM) of who must have signed it.
 
         Raises
         ------
         BundleError
-            If a file is missing, unlisted, changed, a link, or does not fit the manifest; the message names it.
+            If a file is missing, unlisted, changed, a link, or does not fit the manifest, or it is not signed by whom
+            it should be; the message names it.
         """
         root = Path(path)
         try:
-            return _load(root)
+            return _load(root, signed_by)
         except BundleError as e:
             raise BundleError(f"bundle {root}: {e}") from e
         except OSError as e:
             raise BundleError(f"bundle {root}: cannot read {e.filename}: {e.strerror}") from e
 
 
-def _load(root: Path) -> Bundle:
+def _load(root: Path, signed_by: bytes | None) -> Bundle:
     if not root.is_dir():
         raise BundleError("no such folder" if not root.exists() else "is no folder; a bundle is one")
     if not (root / MANIFEST).is_file():
         raise BundleError(f"holds no {MANIFEST}, so it is no bundle")
     present = files_in(root)
     raw = read_bounded(root / MANIFEST, MAX_MANIFEST)
+    if signed_by is not None:
+        signature = read_bounded(root / SIGNATURE, MAX_SIGNATURE) if SIGNATURE in present else None
+        verify(raw, signature, signed_by, datetime.datetime.now(datetime.timezone.utc))
     manifest = parse_manifest(raw)
     if missing := sorted(set(manifest.files) - present):
         raise BundleError(f"{missing[0]} is missing: fetch or calibrate the bundle again")
-    if extra := sorted(present - set(manifest.files) - {MANIFEST}):
+    if extra := sorted(present - set(manifest.files) - {MANIFEST, SIGNATURE}):
         raise BundleError(f"{extra[0]} is not listed in {MANIFEST}: remove it")
     contents = {}
     for name, info in manifest.files.items():

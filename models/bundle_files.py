@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from models.errors import BundleError
 
-__all__ = ["Arrays", "files_in", "new_folder", "pack_npz", "read_bounded", "read_npz", "write_synced"]
+__all__ = ["Arrays", "files_in", "new_folder", "pack_npz", "read_bounded", "read_npz", "replace_synced", "write_synced"]
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -93,6 +93,22 @@ def write_synced(path: Path, data: bytes) -> None:
         f.write(data)
         f.flush()
         os.fsync(f.fileno())
+
+
+def replace_synced(path: Path, data: bytes) -> None:
+    """Write a file, or another in its place; it is there as a whole or not at all."""
+    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(fd, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(fd)
+            os.fchmod(fd, 0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
 
 
 @contextlib.contextmanager

@@ -59,9 +59,21 @@ class CheckedExplainer:
         self._recent: list[float] = []
         self._warned = False
 
-    def explain(self, features: F32 | Sequence[F32], spectra_db: F32 | Sequence[F32] | None = None) -> list[Verdict]:
-        """As `Explainer.explain`."""
-        verdicts = self._live.explain(features, spectra_db)
+    def classify(self, features: F32 | Sequence[F32]) -> tuple[F32, F32]:
+        """As `Explainer.classify`."""
+        return self._live.classify(features)
+
+    def explain(
+        self,
+        features: F32 | Sequence[F32],
+        spectra_db: F32 | Sequence[F32] | None = None,
+        *,
+        by_network: bool = True,
+    ) -> list[Verdict]:
+        """As `Explainer.explain`; where the network explains nothing there is nothing to check."""
+        verdicts = self._live.explain(features, spectra_db, by_network=by_network)
+        if not by_network:
+            return verdicts
         for i, verdict in enumerate(verdicts):
             if verdict.detections:
                 self._n_detected += 1

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
-import scipy.signal
 
 from models.errors import SampleRateError
+from models.hann import hann
 
 __all__ = ["DemonFrontEnd", "DemonSpec", "DemonWindow"]
 
@@ -118,13 +118,21 @@ class DemonFrontEnd:
         self._per_step = max(1, round(spec.step_s))  # tiles
         self._n_kept = round(spec.window_s) * self._n_tile
         self._n_least = round(spec.least_s) * self._n_tile
-        self._window = scipy.signal.get_window("hann", 2 * self.hop).astype(np.float32)
+        self._window = hann(2 * self.hop).astype(np.float32)
         f = np.fft.rfftfreq(2 * self.hop, 1.0 / fs)
         self._edges = [
             (int(np.searchsorted(f, lo)), max(int(np.searchsorted(f, lo)) + 1, int(np.searchsorted(f, hi))))
             for lo, hi in spec.bands_hz(fs)
         ]
         self._buffer: F32 = np.zeros((n_channels, (self._n_tile + 1) * self.hop), np.float32)
+        self._frames_of_buffer = np.lib.stride_tricks.sliding_window_view(self._buffer, 2 * self.hop, axis=1)[
+            :, :: self.hop
+        ]
+        shape = (n_channels, self._n_tile)
+        self._frames: F32 = np.empty((*shape, 2 * self.hop), np.float32)
+        self._mean: F32 = np.empty((*shape, 1), np.float32)
+        self._power: F32 = np.empty((*shape, self.hop + 1), np.float32)
+        self._square: F32 = np.empty_like(self._power)
         self._kept: F32 = np.zeros((n_channels, len(self._edges), self._n_kept), np.float32)
         self.reset()
 
@@ -167,10 +175,14 @@ class DemonFrontEnd:
                     yield self._completed()
 
     def _do_tile(self) -> None:
-        frames = np.lib.stride_tricks.sliding_window_view(self._buffer, 2 * self.hop, axis=1)[:, :: self.hop]
-        frames = (frames - frames.mean(axis=2, keepdims=True)) * self._window  # (n_channels, n_tile, 2 hop)
+        frames, power, square = self._frames, self._power, self._square
+        np.mean(self._frames_of_buffer, axis=2, keepdims=True, out=self._mean)
+        np.subtract(self._frames_of_buffer, self._mean, out=frames)
+        np.multiply(frames, self._window, out=frames)
         bins = scipy.fft.rfft(frames, axis=2)
-        power = bins.real**2 + bins.imag**2
+        np.square(bins.real, out=power)
+        np.square(bins.imag, out=square)
+        np.add(power, square, out=power)
         self._kept[:, :, : -self._n_tile] = self._kept[:, :, self._n_tile :].copy()
         for i, (a, b) in enumerate(self._edges):
             self._kept[:, i, -self._n_tile :] = power[:, :, a:b].sum(axis=2)

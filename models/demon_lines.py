@@ -23,10 +23,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import scipy.signal
+import scipy.fft
+import scipy.ndimage
+
+from models.hann import hann
 
 __all__ = ["LEAST_SCORE", "Modulation", "ModulationLine", "modulation", "modulation_spectrum"]
 
@@ -106,16 +110,16 @@ def modulation_spectrum(envelope: F32, fs_mod: float) -> tuple[F64, F64, float]:
     """
     n = envelope.shape[1]
     n_segment = min(n, round(SEGMENT_S * fs_mod))
-    slow = scipy.signal.windows.hann(2 * (round(SLOW_S * fs_mod) // 2) + 1)[1:-1]
-    weight = scipy.signal.fftconvolve(np.ones(n), slow, "same")
-    window = scipy.signal.windows.hann(n_segment)
+    slow = hann(2 * (round(SLOW_S * fs_mod) // 2) + 1, symmetric=True)[1:-1]
+    weight = _smoothed(np.ones(n), slow)
+    window = hann(n_segment, symmetric=True)
     starts = range(0, n - n_segment + 1, max(1, n_segment // 2))
     freq = np.fft.rfftfreq(PAD * n_segment, 1.0 / fs_mod)
     freq = freq[freq < F_MAX_HZ + BACKGROUND_HZ]
     z = np.zeros(freq.size)
     n_used = 0
     for band in envelope.astype(np.float64):
-        level = scipy.signal.fftconvolve(band, slow, "same") / weight
+        level = _smoothed(band, slow) / weight
         if not level.min() > 0.0:
             continue  # digital silence says nothing
         u = band / level - 1.0
@@ -167,12 +171,22 @@ def modulation(envelope: F32, fs_mod: float) -> Modulation:
     return Modulation(score >= LEAST_SCORE and not pulses, pulses, score, shaft, error, n_blades, lines)
 
 
+def _smoothed(x: F64, weights: F64) -> F64:
+    """``x`` ``(n,)`` convolved with an odd number of ``weights``, same length, as ``scipy.signal`` does it."""
+    n = x.size + weights.size - 1
+    n_fast = scipy.fft.next_fast_len(n, True)
+    whole = scipy.fft.irfft(scipy.fft.rfft(x, n_fast) * scipy.fft.rfft(weights, n_fast), n_fast)
+    first = (weights.size - 1) // 2
+    out: F64 = whole[first : first + x.size]
+    return out
+
+
 def _running_median(power: F64, half: int) -> F64:
     """Running median over ``2 half + 1`` bins, scaled to the mean of noise; every `PAD`-th bin is enough for it."""
     own = power[::PAD]
     half = max(1, half // PAD)
-    padded = np.pad(own, half, mode="reflect" if own.size > half else "edge")
-    median = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1), axis=1) / np.log(2.0)
+    mode: Literal["mirror", "nearest"] = "mirror" if own.size > half else "nearest"
+    median = scipy.ndimage.median_filter(own, 2 * half + 1, mode=mode) / np.log(2.0)
     out: F64 = np.interp(np.arange(power.size), np.arange(own.size) * PAD, median)
     return out
 

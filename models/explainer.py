@@ -104,7 +104,13 @@ class Explainer:
         """Windows the engine takes at once; more are cut into pieces."""
         return self._engine.max_batch
 
-    def explain(self, features: F32 | Sequence[F32], spectra_db: F32 | Sequence[F32] | None = None) -> list[Verdict]:
+    def explain(
+        self,
+        features: F32 | Sequence[F32],
+        spectra_db: F32 | Sequence[F32] | None = None,
+        *,
+        by_network: bool = True,
+    ) -> list[Verdict]:
         """One verdict per window.
 
         Parameters
@@ -113,6 +119,9 @@ class Explainer:
             ``(n, n_planes, n_freq, n_time)`` in 0..1, or a sequence of n windows; n may be 0.
         spectra_db
             ``(n, n_freq, n_time)`` their spectra, dB; without them no line is tracked and the network decides alone.
+        by_network
+            Whether the network explains what it found; if not, score maps come from tracks and templates alone, and
+            that of a class without a template is empty.
 
         Raises
         ------
@@ -126,7 +135,7 @@ class Explainer:
         verdicts: list[Verdict] = []
         for i in range(0, len(x), self.max_batch):
             part = slice(i, i + self.max_batch)
-            verdicts += self._explain_batch(x[part], tracks[part])
+            verdicts += self._explain_batch(x[part], tracks[part], by_network=by_network)
         return verdicts
 
     def explain_all(
@@ -189,7 +198,7 @@ class Explainer:
         name = self._labels[label]
         return None if tracks is None or name not in self._fitter.labels else self._fitter.fit(name, tracks)
 
-    def _explain_batch(self, x: F32, tracks: Sequence[Tracks | None]) -> list[Verdict]:
+    def _explain_batch(self, x: F32, tracks: Sequence[Tracks | None], *, by_network: bool) -> list[Verdict]:
         out = self._engine.run("classify", {"features": x})
         probs = np.array(out["probs"], np.float32)  # a copy: views of the engine live until its next call
         index, distance = nearest(np.asarray(out["embedding"], np.float32), self._known)
@@ -202,9 +211,16 @@ class Explainer:
             for i, (sounding, _) in enumerate(found)
             for label, _, fit in sounding
         ]
-        explained = self._explained(x, None if self._student else out["trunk"], asks)
+        if by_network:
+            explained = self._explained(x, None if self._student else out["trunk"], asks)
+        else:
+            nothing = np.zeros((len(asks), *self._spec.shape[1:]), np.float32)
+            explained = nothing, nothing
         made = [
-            _Made(_read_only(self._score(x, a, tracks[a.window], explained, j)), self._cam(explained, j))
+            _Made(
+                _read_only(self._score(x, a, tracks[a.window], explained, j, by_network=by_network)),
+                self._cam(explained, j) if by_network else None,
+            )
             for j, a in enumerate(asks)
         ]
         maps = iter(made)
@@ -269,12 +285,14 @@ class Explainer:
                 cam[i : i + len(part)], mix[i : i + len(part)] = out["cam"], out["mix"]
         return cam, mix
 
-    def _score(self, x: F32, ask: _Ask, tracks: Tracks | None, explained: tuple[F32, F32], j: int) -> F32:
+    def _score(
+        self, x: F32, ask: _Ask, tracks: Tracks | None, explained: tuple[F32, F32], j: int, *, by_network: bool = True
+    ) -> F32:
         mix: F32 = explained[1][j]
         if ask.fit is None or tracks is None:
             return mix
         regions = None
-        if not self._student:
+        if by_network and not self._student:
             regions = region_scores(self._engine, x[ask.window], tracks, ask.label, self._spec.fill)
         return score_map(tracks, ask.fit, mix, self._spec.row_lo, regions)
 

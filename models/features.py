@@ -3,8 +3,8 @@ r"""The one front end of training, calibration and daemon: audio to normalised L
 For each channel:
 
 1. resample to ``fs_model`` by a linear-phase low-pass that stops what would alias into the rows kept
-   (:mod:`models.resample`);
-2. frames of ``n_fft`` model samples every ``hop``, mean removed (DC), Hann window, FFT in float32;
+   (:mod:`models.resample`, :mod:`models.decimate`);
+2. frames of ``n_fft`` model samples every ``hop``, mean removed (DC), Hann window, FFT in float32 (:mod:`models.stft`);
 3. power ``P[f, t] = 2 |X[f, t]|^2 / (sum w)^2``: a sine of amplitude ``a`` gives ``a^2 / 2`` in its bin;
 4. background ``B[f, t]`` by the two-pass split window along frequency (:mod:`models.background`);
 5. ``features = clip((10 log10(P / B) - floor_db) / (ceil_db - floor_db), 0, 1)``; rows below ``f_lo_hz`` hold ``fill``.
@@ -19,27 +19,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
-import scipy.signal
 
-from models.background import SplitWindow
-from models.feature_spec import FeatureSpec, resampler
+from models.feature_spec import FeatureSpec
+from models.normalise import POWER_FLOOR, Normaliser
+from models.stft import Stft
 
 __all__ = ["FeatureSpec", "FeatureWindow", "FrontEnd", "windows_of"]
 
 F32 = npt.NDArray[np.float32]
-
-#: Power added before each ratio and logarithm, re full scale squared: digital silence reads -180 dB, never -inf.
-POWER_FLOOR = 1e-18
-
-
-def _to_db(power: npt.NDArray[np.floating[Any]]) -> F32:
-    out: F32 = 10.0 * np.log10(power.astype(np.float32) + np.float32(POWER_FLOOR))
-    return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,131 +70,57 @@ class FrontEnd:
         if n_channels < 1:
             raise ValueError(f"n_channels={n_channels} is not positive")
         self.spec, self.fs, self.n_channels = spec, fs, n_channels
-        self._resample = resampler(spec, fs)
-        self._step, self._n_samples = spec.step(fs), spec.n_samples(fs)
-        self._background_of = SplitWindow(spec.n_freq, spec.row_lo, spec.tpsw_half, spec.tpsw_gap, spec.tpsw_clip)
-        self._window = scipy.signal.get_window("hann", spec.n_fft).astype(np.float32)
-        # a sine of amplitude a reads a^2 / 2 in its bin; the mean square of noise needs the window's noise bandwidth
-        self._tone_scale = np.float32(2.0 / float(self._window.sum(dtype=np.float64)) ** 2)
-        self._enbw_bins = (
-            spec.n_fft
-            * float((self._window.astype(np.float64) ** 2).sum())
-            / float(self._window.sum(dtype=np.float64)) ** 2
-        )
-        self._n_step_model = spec.n_time_step * spec.hop
-        self._n_kept = spec.n_model_tile - self._n_step_model  # model samples shared by neighbouring tiles
-        n_first_in = self._resample.n_in(spec.n_model_tile)
-        self._buffer: F32 = np.zeros((n_channels, 2 * (n_first_in + self._step)), np.float32)
+        self._stft = Stft(spec, fs, n_channels)
+        self._step, self._n_samples = self._stft.step, spec.n_samples(fs)
+        self._normalise = Normaliser(spec, n_channels)
+        self._enbw_bins = self._stft.enbw_bins
         # twice n_time columns, each written at two places: every window is one contiguous slice
         self._features: F32 = np.zeros((n_channels, spec.n_planes, spec.n_freq, 2 * spec.n_time), np.float32)
         self._spectrum: F32 = np.zeros((n_channels, spec.n_freq, 2 * spec.n_time), np.float32)
         self._background: F32 = np.zeros_like(self._spectrum)
-        self.reset()
+        self._mean_square = np.zeros((n_channels, spec.n_freq - spec.row_lo, 2 * spec.n_time))
+        self._n_tiles = 0
 
     @property
     def position(self) -> int:
         """Next source sample expected."""
-        return self._position
+        return self._stft.position
 
     def reset(self, at_sample: int = 0) -> None:
         """Forget everything; the next block starts at ``at_sample`` of the epoch (its start, or the end of a gap)."""
-        if at_sample < 0:
-            raise ValueError(f"at_sample={at_sample} is negative")
-        self._position = at_sample
-        self._tile = -(-at_sample // self._step)  # first slot that lies wholly behind
+        self._stft.reset(at_sample)
         self._n_tiles = 0
-        self._buffer_first = self._tile * self._step
-        self._n_buffer = 0
-        self._model_tail: F32 | None = None
 
     def process(self, x: F32) -> Iterator[FeatureWindow]:
         """Feed ``x`` ``(n_channels, n)``, the samples that follow ``position``; yield each window as it completes.
 
         The iterator must be run to its end before the next call.
         """
-        if x.ndim != 2 or x.shape[0] != self.n_channels:
-            raise ValueError(f"block of shape {x.shape} does not fit n_channels={self.n_channels}")
-        start = max(0, self._buffer_first + self._n_buffer - self._position)  # samples before the first whole slot
-        self._position += x.shape[1]
-        while start < x.shape[1]:
-            n = min(x.shape[1] - start, self._buffer.shape[1] - self._n_buffer)
-            self._buffer[:, self._n_buffer : self._n_buffer + n] = x[:, start : start + n]
-            self._n_buffer += n
-            start += n
-            while self._buffer_first + self._n_buffer >= self._tile_end():
-                self._do_tile()
-                if self._n_tiles >= self.spec.n_time // self.spec.n_time_step:
-                    yield self._completed()
+        for tile, power in self._stft.process(x):
+            self._normalise(power)
+            self._write_columns(tile)
+            self._n_tiles += 1
+            if self._n_tiles >= self.spec.n_time // self.spec.n_time_step:
+                yield self._completed(tile + 1)
 
-    def _tile_end(self) -> int:
-        """Source sample behind the last one under the next tile."""
-        return self._tile * self._step + self._resample.n_in(self.spec.n_model_tile)
+    def _write_columns(self, tile: int) -> None:
+        """Put the columns of a tile, normalised, into their places."""
+        n, n_time, done = self.spec.n_time_step, self.spec.n_time, self._normalise
+        at = (tile * n) % n_time
+        for k in (at, at + n_time):
+            self._features[:, 0, :, k : k + n] = done.features.swapaxes(1, 2)
+            self._spectrum[:, :, k : k + n] = done.spectrum_db.swapaxes(1, 2)
+            self._background[:, :, k : k + n] = done.background_db.swapaxes(1, 2)
+            self._mean_square[:, :, k : k + n] = done.mean_square.swapaxes(1, 2)
 
-    def _do_tile(self) -> None:
-        """Compute the columns of the next tile, whose samples are all in the buffer."""
-        model = self._model_samples(self._tile_end())
-        self._model_tail = model[:, model.shape[1] - self._n_kept :].copy()
-        self._write_columns(model)
-        self._tile += 1
-        self._n_tiles += 1
-        self._drop_before(self._first_needed())
-
-    def _next_out(self) -> int:
-        """First model sample, from the epoch's start, that the next tile must compute, on a phase of the filter."""
-        first = self._tile * self._n_step_model + (0 if self._model_tail is None else self._n_kept)
-        return first - first % self._resample.up
-
-    def _first_needed(self) -> int:
-        return self._resample.first_in(self._next_out())
-
-    def _model_samples(self, end: int) -> F32:
-        """Model samples ``(n_channels, n_model_tile)`` of the tile whose source samples end at ``end``."""
-        first_out = self._next_out()
-        last_out = self._tile * self._n_step_model + self.spec.n_model_tile
-        a = self._first_needed() - self._buffer_first
-        fresh = self._resample(self._buffer[:, a : end - self._buffer_first], last_out - first_out)
-        if self._model_tail is None:
-            return fresh[:, fresh.shape[1] - self.spec.n_model_tile :]
-        n_new = self.spec.n_model_tile - self._model_tail.shape[1]
-        return np.concatenate([self._model_tail, fresh[:, fresh.shape[1] - n_new :]], axis=1)
-
-    def _write_columns(self, model: F32) -> None:
+    def _completed(self, end_tile: int) -> FeatureWindow:
+        """The window whose last tile is the one before ``end_tile``."""
         spec = self.spec
-        frames = np.lib.stride_tricks.sliding_window_view(model, spec.n_fft, axis=1)[:, :: spec.hop]
-        frames = (frames - frames.mean(axis=2, keepdims=True)) * self._window  # (n_channels, n_time_step, n_fft)
-        bins = scipy.fft.rfft(frames, axis=2)[..., : spec.n_freq]
-        power = (bins.real**2 + bins.imag**2) * self._tone_scale  # (n_channels, n_time_step, n_freq)
-        at = (self._tile * spec.n_time_step) % spec.n_time
-        spectrum, background = _to_db(power), _to_db(self._background_of(power))
-        features = self._scale(spectrum - background)
-        for k in (at, at + spec.n_time):
-            self._features[:, 0, :, k : k + spec.n_time_step] = features.swapaxes(1, 2)
-            self._spectrum[:, :, k : k + spec.n_time_step] = spectrum.swapaxes(1, 2)
-            self._background[:, :, k : k + spec.n_time_step] = background.swapaxes(1, 2)
-
-    def _scale(self, over_db: F32) -> F32:
-        """Features in 0..1 of the level over background ``over_db`` ``(..., n_freq)``, dB."""
-        spec = self.spec
-        scaled = (over_db - np.float32(spec.floor_db)) * np.float32(1.0 / (spec.ceil_db - spec.floor_db))
-        scaled[..., : spec.row_lo] = spec.fill
-        out: F32 = np.clip(scaled, np.float32(0.0), np.float32(1.0))
-        return out
-
-    def _drop_before(self, sample: int) -> None:
-        n = min(sample - self._buffer_first, self._n_buffer)
-        keep = self._n_buffer - n
-        self._buffer[:, :keep] = self._buffer[:, n : self._n_buffer].copy()
-        self._buffer_first += n
-        self._n_buffer = keep
-
-    def _completed(self) -> FeatureWindow:
-        """The window that ends with the last tile."""
-        spec = self.spec
-        grid_index = self._tile - spec.n_time // spec.n_time_step
+        grid_index = end_tile - spec.n_time // spec.n_time_step
         at = (grid_index * spec.n_time_step) % spec.n_time
         features = self._features[..., at : at + spec.n_time].copy()
         spectrum = self._spectrum[..., at : at + spec.n_time].copy()
-        mean_square = np.power(10.0, spectrum[:, spec.row_lo :] / 10.0, dtype=np.float64).mean(axis=2).sum(axis=1)
+        mean_square = self._mean_square[..., at : at + spec.n_time].mean(axis=2).sum(axis=1)
         level = 10.0 * np.log10(mean_square / self._enbw_bins + POWER_FLOOR)
         background = self._background[..., at : at + spec.n_time].copy()
         for a in (features, spectrum, background):

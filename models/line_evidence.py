@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.signal
 import scipy.special
 
 from models.feature_spec import FeatureSpec
+from models.hann import hann
 
 __all__ = ["EVEN_EVIDENCE", "line_evidence", "line_weight"]
 
@@ -99,7 +99,7 @@ def _mains_rows(spec: FeatureSpec) -> list[npt.NDArray[np.int64]]:
 
 def _independent_frames(spec: FeatureSpec) -> float:
     """Independent frames that average as well as a window's overlapping Hann frames (Welch, 1967)."""
-    w = scipy.signal.get_window("hann", spec.n_fft).astype(np.float64)
+    w = hann(spec.n_fft)
     total = 1.0
     for k in range(1, spec.n_time):
         if (shift := k * spec.hop) >= spec.n_fft:

@@ -2,7 +2,7 @@
 
 ``manifest.json`` names size and SHA-256 of every other file. Its own digest stands in its first key, ``digest``, and is
 taken over the text of the file with sixty-four zeros in the digest's place. So no byte of a bundle can change unseen.
-It guards against damage and mix-ups; it is no signature and proves no author.
+It guards against damage and mix-ups and proves no author; `models.bundle_signature` does.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-import scipy.signal
 
 __all__ = ["Resampler"]
 
@@ -37,13 +36,8 @@ class Resampler:
         if fs != fs_out:
             width = (f_stop_hz - f_pass_hz) / fs
             self.half = math.ceil((stopband_db - 7.95) / (14.36 * width) / 2)  # Kaiser's formula for the length
-            h = scipy.signal.firwin(
-                2 * self.half * self.up + 1,
-                (f_pass_hz + f_stop_hz) / 2,
-                window=("kaiser", scipy.signal.kaiser_beta(stopband_db)),
-                fs=float(fs * self.up),
-            )
-            self.taps = (h * self.up).astype(np.float32)
+            cutoff = (f_pass_hz + f_stop_hz) / (fs * self.up)  # of half the rate of x_up
+            self.taps = (_low_pass(2 * self.half * self.up + 1, cutoff, stopband_db) * self.up).astype(np.float32)
         # upfirdn pads the start with zeros: lead with zeros so that the first unpadded output falls on a whole index
         self.n_skip = -(-(self.taps.size - 1) // self.down)
         lead = self.n_skip * self.down - (self.taps.size - 1)
@@ -61,6 +55,18 @@ class Resampler:
         """Outputs ``0..n_out`` of ``x`` ``(n_channels, n_in)``, whose first sample lies under output 0."""
         if self.taps.size == 1:
             return x[:, :n_out]
+        import scipy.signal  # half a second, and only for rates that do not divide
+
         y = scipy.signal.upfirdn(self._padded, x, self.up, self.down, axis=-1)
         out: F32 = y[:, self.n_skip : self.n_skip + n_out]
         return out
+
+
+def _low_pass(n: int, cutoff: float, stopband_db: float) -> npt.NDArray[np.float64]:
+    """Linear-phase low-pass of ``n`` taps that sum to 1, by a Kaiser window; ``cutoff`` re half the rate."""
+    over = stopband_db - 21.0
+    beta = 0.1102 * (stopband_db - 8.7) if stopband_db > 50.0 else 0.5842 * max(over, 0.0) ** 0.4 + 0.07886 * over
+    k = np.arange(n) - (n - 1) / 2
+    h: npt.NDArray[np.float64] = np.sinc(cutoff * k) * np.kaiser(n, beta)
+    h /= h.sum()
+    return h

@@ -28,10 +28,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import scipy.ndimage
-import scipy.signal
 import scipy.special
 
 from models.feature_spec import FeatureSpec
+from models.hann import hann
 
 __all__ = ["COHERENT", "EVIDENCE_WIDTH", "HALF_BAND", "N_BLOCKS", "TrackFinder", "Tracks", "tone_probability"]
 
@@ -174,7 +174,9 @@ class TrackFinder:
         for _ in range(8):  # lines stand above the trend: what does counts little in the next turn
             coefficients = np.linalg.lstsq(trend * weight[:, None], level * weight, rcond=None)[0]
             over = level - trend @ coefficients
-            weight = np.where(over > 1.0, 0.1, 1.0)
+            before, weight = weight, np.where(over > 1.0, 0.1, 1.0)
+            if np.array_equal(before, weight):
+                break
         floor = scipy.ndimage.percentile_filter(over, 100 * QUANTILE, size=ROWS, mode="reflect")
         background_db = level - over + scipy.ndimage.uniform_filter1d(floor, 9, mode="nearest") - self._bias_db
         white = power / 10.0 ** (background_db / 10.0)[:, None]
@@ -222,6 +224,8 @@ class TrackFinder:
         peak = (evidence >= LEAST_EVIDENCE) & (own >= lower) & (own >= upper)
         taken = np.zeros(blocks.shape, np.bool_)
         shadow = np.zeros(blocks.shape)
+        beside = np.arange(1 - MIN_APART, MIN_APART)[:, None]
+        around = np.arange(-SHADOW_ROWS, SHADOW_ROWS + 1)[:, None]
         chosen: list[int] = []
         candidates = np.flatnonzero(peak)
         for row in candidates[np.argsort(-evidence[candidates], kind="stable")]:
@@ -235,11 +239,9 @@ class TrackFinder:
             if evidence[row] < LEAST_EVIDENCE or excess[row] < SHOULDER * shadow[path, columns].mean():
                 continue
             chosen.append(int(row))
-            for k in range(1 - MIN_APART, MIN_APART):
-                taken[np.clip(path + k, 0, len(blocks) - 1), columns] = True
-            for k in range(-SHADOW_ROWS, SHADOW_ROWS + 1):
-                at = (np.clip(path + k, 0, len(blocks) - 1), columns)
-                shadow[at] = np.maximum(shadow[at], excess[row])
+            taken[np.clip(path + beside, 0, len(blocks) - 1), columns] = True
+            at = (np.clip(path + around, 0, len(blocks) - 1), columns)
+            shadow[at] = np.maximum(shadow[at], excess[row])
         return chosen
 
     def _fractional(self, blocks: F64, paths: npt.NDArray[np.int64]) -> F64:
@@ -274,7 +276,7 @@ def _pooled_path(values: list[float], n: float) -> tuple[float, float]:
 
 def _independent(spec: FeatureSpec, n_columns: int) -> float:
     """Independent frames that average as well as ``n_columns`` overlapping Hann frames (Welch 1967)."""
-    w = scipy.signal.get_window("hann", spec.n_fft).astype(np.float64)
+    w = hann(spec.n_fft)
     energy = float((w**2).sum())
     total = 1.0
     for k in range(1, n_columns):

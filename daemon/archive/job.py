@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from daemon.chosen_bundle import chosen_bundle
 from daemon.compose import Composition
 from daemon.config import Config
 from daemon.site_state import choose_site
 from daemon.sources.audio_file import audio_files
-from models.bundle import Bundle
 from models.engines import open_engine
 from models.errors import ConfigError, InputError
 from models.explainer import graphs_of
@@ -70,7 +70,7 @@ class Job:
         """
         if config.source.join:
             raise ConfigError("source.join: in an archive each recording is a stream of its own; leave join out")
-        bundle = Bundle.load(Path(config.bundle) if config.bundle else Bundle.shipped())
+        bundle = chosen_bundle(config)
         site = choose_site(config, bundle)
         if site.problem:
             raise InputError(f"site calibration: {site.problem}")

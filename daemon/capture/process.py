@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 
 from daemon.capture.request import Ready, Refusal, Request, parse_answer
 from daemon.ring import SampleRing
@@ -31,9 +32,11 @@ class CaptureProcess:
     Parameters
     ----------
     request : Request
+    child : sequence of str
+        What to start; the words behind are the request, the memory and our process id.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, child: Sequence[str] = CHILD) -> None:
         self.started_ns = time.monotonic_ns()
         self._memory = _anonymous_memory()
         err_read, err_write = os.pipe()
@@ -41,7 +44,7 @@ class CaptureProcess:
         os.set_blocking(err_write, False)  # a log nobody reads must not stop the child
         try:
             self._process = subprocess.Popen(  # noqa: S603  (our own interpreter and module)
-                [*CHILD, request.to_json(), str(self._memory), str(os.getpid())],
+                [*child, request.to_json(), str(self._memory), str(os.getpid())],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err_write, pass_fds=(self._memory,),
             )  # fmt: skip
         finally:

@@ -9,6 +9,10 @@ __all__ = ["add_arguments", "run"]
 
 BENCHES = {
     "window": "milliseconds per explained window, against public libraries",
+    "frontend": "what the front end costs, against soxr in one shot and one batched FFT",
+    "latency": "from the block that completes a window to the message at a subscriber",
+    "startup": "from the start of the process to the first window, part by part",
+    "memory": "memory, threads and open files of a running daemon, and whether they stay",
     "capacity": "how many channels this machine sustains in real time",
     "modes": "milliseconds per window on board, mode by mode, beside the plain fused graph",
 }

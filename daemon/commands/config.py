@@ -6,12 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from daemon.chosen_bundle import chosen_bundle
 from daemon.config import Config, reference
 from daemon.contact_gate import effective_rule
-from daemon.endpoints import Endpoint
+from daemon.curve import CurveServer, open_endpoints
 from daemon.pipeline import with_hop
 from daemon.site_state import choose_site
-from models.bundle import Bundle
 
 __all__ = ["add_arguments", "run"]
 
@@ -27,17 +27,19 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(reference())
         return 0
     config = Config.load(args.check)
-    for endpoint in config.publish.endpoints:
-        Endpoint.parse(endpoint)
+    curve = CurveServer.of(config.publish)
+    open_endpoints(config.publish.endpoints, curve)
     source = config.source
     what = {"file": source.path, "device": source.device, "simulated": source.scenario, "pcm": source.sample_format}
     print(f"{args.check}: good")
     print(f"  node       {config.node}")
     print(f"  source     {source.kind}: {what[source.kind]}")
     print(f"  bundle     {config.bundle or 'the shipped one (simulated ocean)'}")
+    if config.bundle_key:
+        print(f"  signed     bundles must be, by the key {config.bundle_key}")
     print(f"  windows    one every {config.window.hop_s:g} s and channel")
     print(f"  threshold  removes {float(config.extract.nominal):.0%} of source-free cells, as calibrated")
-    bundle = Bundle.load(Path(config.bundle) if config.bundle else Bundle.shipped())
+    bundle = chosen_bundle(config)
     with_hop(bundle.spec, config.window.hop_s)
     every = f"; estimated anew every {config.site.refresh_hours:g} h heard" if config.site.refresh_hours else ""
     print(f"  site       {choose_site(config, bundle).words()}{every}")
@@ -46,4 +48,10 @@ def run(args: argparse.Namespace) -> int:
     print(f"  gates      {gates}")
     print(f"  alarms     {alarms}")
     print(f"  publishes  {', '.join(config.publish.endpoints)}")
+    if curve is not None:
+        print(f"  keys       the daemon's: {curve.keys.public}; may listen: {_names(curve)}")
     return 0
+
+
+def _names(curve: CurveServer) -> str:
+    return ", ".join(str(key) for key in curve.allowed.values()) or "nobody"

@@ -14,6 +14,7 @@ from daemon.commands.run import start_logging
 from daemon.config import Config, PublishConfig, SourceConfig
 from daemon.service import Service
 from daemon.sources.simulated import SimulatedSource
+from daemon.sources.timed import TimedSource
 from daemon.subscriber import Subscriber
 from daemon.view import LiveTable, format_line
 from daemon.wire import Message
@@ -108,6 +109,8 @@ def _print_line(service: Service, message: Message) -> None:
 def _truth(service: Service, message: Message) -> str:
     """What the simulator let sound in the middle of a window."""
     source = service.source
+    if isinstance(source, TimedSource):
+        source = source.source
     assert isinstance(source, SimulatedSource)
     body = message.body
     middle = body["first_sample"] + body["n_samples"] // 2

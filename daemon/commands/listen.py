@@ -8,9 +8,12 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from daemon.config import PublishConfig
+from daemon.curve import ClientKeys
+from daemon.record_file import RecordFile
 from daemon.subscriber import Subscriber
 from daemon.view import LiveTable, format_line
 from daemon.wire import Message
@@ -34,20 +37,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--topics", nargs="+", metavar="PREFIX", help="e.g. signature/ch0/ window/; '' for all (default: what is shown)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object per line; arrays are described, not shown")
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE", help="also write the messages to a new file, for 'tonald verify'"
+    )
     parser.add_argument("--once", type=int, metavar="N", help="end after N messages")
+    parser.add_argument(
+        "--server-key", type=Path, metavar="FILE", help="the daemon's public key (.pub), if it asks for keys"
+    )
+    parser.add_argument("--client-key", type=Path, metavar="FILE", help="our own key pair (.key), if it asks for keys")
 
 
 def run(args: argparse.Namespace) -> int:
     """Show messages until Ctrl-C or SIGTERM; then say how many came and how many were lost."""
     if args.once is not None and args.once < 1:
         raise UsageError(f"--once {args.once}: at least 1 message is needed")
+    keys = _keys(args.server_key, args.client_key)
     live = not args.json and sys.stdout.isatty() and _has_rich()
-    topics = args.topics or (JSON if args.json else TABLE if live else LINES)
+    topics = args.topics or (JSON if args.json else TABLE if live or args.save else LINES)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with Subscriber(args.endpoint, topics) as subscriber:
+    with contextlib.ExitStack() as stack:
+        saved = stack.enter_context(RecordFile(args.save)) if args.save else None
+        subscriber = stack.enter_context(Subscriber(args.endpoint, topics, keys=keys))
         try:
             with _show(subscriber, as_json=args.json, live=live) as show:
                 for n, message in enumerate(subscriber, 1):
+                    if saved is not None:
+                        saved.add(subscriber.frames)
                     show(message)
                     if n == args.once:
                         break
@@ -55,6 +70,14 @@ def run(args: argparse.Namespace) -> int:
             pass  # the way to end it
         sys.stderr.write(f"tonald: {_summary(subscriber)}\n")
     return 0
+
+
+def _keys(server_key: Path | None, client_key: Path | None) -> ClientKeys | None:
+    if server_key is None and client_key is None:
+        return None
+    if server_key is None or client_key is None:
+        raise UsageError("--server-key and --client-key go together: 'tonald keygen client NAME' makes a client's")
+    return ClientKeys.load(server_key, client_key)
 
 
 @contextlib.contextmanager

@@ -91,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda n, _frame: _asked_to_stop(stop, n, _frame))
+    hang_up = threading.Event()
+    signal.signal(signal.SIGHUP, lambda _n, _frame: hang_up.set())
     service = Service(config, None if args.quiet else _printer(all_windows=args.verbose, silent_windows=args.once))
     manager = ServiceManager()
     service.start(manager.starting)
@@ -98,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     _LOGGER.info("contacts: %s", service.contact_rule.words()[-1])
     _LOGGER.info("publishing on %s", ", ".join(service.publisher.endpoints))
     manager.ready("listening")
-    supervise(service, manager, stop)
+    supervise(service, manager, stop, hang_up)
     manager.stopping(str(service.counts))
     service.stop()
     _LOGGER.info("%s", service.counts)
@@ -106,10 +108,15 @@ def run(args: argparse.Namespace) -> int:
     return _judge(service)
 
 
-def supervise(service: Service, manager: ServiceManager, stop: threading.Event) -> None:
-    """Wait for the end; feed the watchdog only while the processing loop turns."""
+def supervise(
+    service: Service, manager: ServiceManager, stop: threading.Event, hang_up: threading.Event | None = None
+) -> None:
+    """Wait for the end; feed the watchdog only while the processing loop turns; on SIGHUP read who may listen."""
     due = time.monotonic()
     while not stop.wait(TURN_S) and service.alive:
+        if hang_up is not None and hang_up.is_set():
+            hang_up.clear()
+            service.reread_keys()
         now = time.monotonic()
         if manager.watchdog_s and now >= due and now - service.last_turn < manager.watchdog_s / 2:
             manager.alive(str(service.counts))

@@ -210,6 +210,9 @@ class AudioFileSource:
         self._held = None
         return block
 
+    def backlog(self) -> None:
+        """Nothing is lost here: what is not read waits."""
+
     def close(self) -> None:
         """Close the file under way; may be called twice."""
         self._ended = True
@@ -269,7 +272,8 @@ class AudioFileSource:
         self._position = 0
         self._t0_ns = self._monotonic_ns()
         t_first_ns = None if now.start is None else now.start.t_ns
-        clock = ClockState("none" if now.start is None else "file")
+        known = now.start
+        clock = ClockState("none") if known is None else ClockState("file", est_error_ns=known.resolution_ns)
         label = (
             now.path.name if not self._join or self._n_files == 1 else f"{now.path.name} and {len(self._files)} more"
         )

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from daemon.capture.audit import ClockAudit
-from daemon.capture.process import CaptureProcess
+from daemon.capture.process import CHILD, CaptureProcess
 from daemon.capture.request import Ready, Refusal, Request
-from daemon.frames import AudioBlock, ClockState, Event, Gap, SourceState, StreamEnd, StreamStart
+from daemon.frames import AudioBlock, Backlog, ClockState, Event, Gap, SourceState, StreamEnd, StreamStart
 from daemon.ring import SampleRing
 from models.errors import DeviceError
 
 __all__ = ["PortAudioSource"]
 
 _NS = 1_000_000_000
-_POLL_S = 0.02
+_POLL_S = 0.005
 _MAX_RATE_ERROR = 0.05
 """Of the nominal rate, over one span of the audit; a quartz is off by 0.0001."""
 
@@ -36,6 +36,16 @@ class _Epoch:
     """Ring index of the next sample to give."""
     t_first_ns: int
     """CLOCK_MONOTONIC of sample 0."""
+    stamp: tuple[int, int] | None = None
+    """Sample count of the epoch and CLOCK_MONOTONIC, the least late since the last block given."""
+
+    def note(self, n_written: int, t_ns: int) -> None:
+        """Keep the stamp if it is the least late one: one can come late but hardly early."""
+        n = n_written - self.base
+        if n <= 0:
+            return
+        if self.stamp is None or t_ns - self.stamp[1] < (n - self.stamp[0]) * _NS // self.ready.fs:
+            self.stamp = n, t_ns
 
 
 class PortAudioSource:
@@ -66,14 +76,18 @@ class PortAudioSource:
         Of the source.
     on_absent : "fail" or "wait"
         At the first start: raise if the device is not there, or wait for it.
-    block_s, ring_s, latency_s, pace : float
-        Length of a block; see :class:`daemon.capture.request.Request` for the others.
+    block_s : (float, float)
+        Shortest and longest block: what is there is given at once, so that no window waits for samples behind it.
+    ring_s, latency_s, pace : float
+        See :class:`daemon.capture.request.Request`.
     max_age_s : float
         Without a new block for so long the child is dead.
     start_timeout_s : float
         Time for a child to open the card and give its first block.
     backoff_s : (float, float)
         First and longest wait between attempts.
+    child : sequence of str
+        What is started to capture, see :class:`daemon.capture.process.CaptureProcess`.
 
     Raises
     ------
@@ -91,18 +105,19 @@ class PortAudioSource:
         channels: Sequence[int] | None = None,
         name: str = "card",
         on_absent: Literal["fail", "wait"] = "fail",
-        block_s: float = 0.25,
+        block_s: tuple[float, float] = (0.01, 0.25),
         ring_s: float = 10.0,
         latency_s: float = 0.5,
         pace: float = 0.0,
         max_age_s: float = 1.5,
         start_timeout_s: float = 10.0,
         backoff_s: tuple[float, float] = (0.5, 30.0),
+        child: Sequence[str] = CHILD,
     ) -> None:
         self.name = name
         self._request = Request(device, fs or 0, None if channels is None else tuple(channels), latency_s, ring_s, pace)
         self._block_s, self._max_age_s, self._start_timeout_s = block_s, max_age_s, start_timeout_s
-        self._backoff_s = backoff_s
+        self._backoff_s, self._child = backoff_s, tuple(child)
         self._events: deque[Event] = deque()
         self._process: CaptureProcess | None = None
         self._ready: Ready | None = None
@@ -142,6 +157,12 @@ class PortAudioSource:
             time.sleep(min(_POLL_S, left_s))
         return None
 
+    def backlog(self) -> Backlog:
+        """What waits in the child's ring."""
+        e = self._epoch
+        waiting_s = 0.0 if e is None else max(0, e.ring.n_written - e.at) / e.ready.fs
+        return Backlog(waiting_s, self._request.ring_s)
+
     def close(self) -> None:
         """Kill the child; may be called twice."""
         self._closed = True
@@ -169,6 +190,8 @@ class PortAudioSource:
         if n_written:
             if self._epoch is None:
                 self._begin(self._ready, ring, 0)
+            if self._epoch is not None:
+                self._epoch.note(n_written, t_written_ns)
             self._give()
         if self._events:
             return
@@ -217,9 +240,8 @@ class PortAudioSource:
         self._audit = ClockAudit(ready.fs * (self._request.pace or 1.0))
         t_utc_ns = time.time_ns() - (time.monotonic_ns() - t_first_ns)
         names = tuple(f"ch{c}" for c in ready.columns)
-        self._events.append(
-            StreamStart(self.name, self._n_epochs, ready.fs, names, ready.device, t_utc_ns, ClockState("system"))
-        )
+        clock = ClockState("system", est_error_ns=round(ready.latency_s * _NS))
+        self._events.append(StreamStart(self.name, self._n_epochs, ready.fs, names, ready.device, t_utc_ns, clock))
         self._n_epochs += 1
 
     def _give(self, n_least: int | None = None) -> None:
@@ -229,9 +251,9 @@ class PortAudioSource:
             return
         self._n_breaks, places = e.ring.breaks(self._n_breaks)
         self._breaks.extend(p for p in places if p > e.at)
-        n_block = max(1, round(self._block_s * e.ready.fs))
+        n_short, n_block = (max(1, round(s * e.ready.fs)) for s in self._block_s)
         end = self._breaks[0] if self._breaks else e.ring.n_written
-        if end - e.at < (n_block if n_least is None else n_least) and not self._breaks:
+        if end - e.at < (n_short if n_least is None else n_least) and not self._breaks:
             return
         got = e.ring.read(e.at, min(n_block, end - e.at))
         if got.n_lost and self._breaks and got.first >= self._breaks[0]:
@@ -244,7 +266,8 @@ class PortAudioSource:
             self._events.append(Gap(self.name, epoch, e.at - e.base, got.n_lost, lost_ns, 0, why))
         if got.x.shape[1]:
             got.x.setflags(write=False)
-            self._events.append(AudioBlock(self.name, epoch, got.first - e.base, e.ready.fs, got.x))
+            self._events.append(AudioBlock(self.name, epoch, got.first - e.base, e.ready.fs, got.x, e.stamp))
+            e.stamp = None
         e.at = got.first + got.x.shape[1]
         if self._breaks and e.at >= self._breaks[0]:
             self._restart(e.ring, e.at, "the card lost samples (overflow)")
@@ -285,7 +308,7 @@ class PortAudioSource:
 
     def _spawn(self) -> CaptureProcess:
         try:
-            self._process = CaptureProcess(self._request)
+            self._process = CaptureProcess(self._request, self._child)
         except OSError as e:
             raise DeviceError(f"the capture process cannot be started: {e}") from e
         return self._process

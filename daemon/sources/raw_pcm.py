@@ -132,6 +132,9 @@ class RawPcmSource:
         self._ended = isinstance(event, StreamEnd)
         return event
 
+    def backlog(self) -> None:
+        """Nothing is lost here: what is not read waits."""
+
     def close(self) -> None:
         """End the stream; may be called twice. The pipe itself belongs to the caller."""
         self._ended = True

@@ -108,7 +108,12 @@ class SimulatedSource:
         first = self._ocean.position
         x = self._ocean.read(n)
         x.setflags(write=False)
-        return AudioBlock(self.name, 0, first, self.fs, x)
+        end = first + n
+        taken = (end, self._due_ns(end)) if self._realtime else None
+        return AudioBlock(self.name, 0, first, self.fs, x, taken)
+
+    def backlog(self) -> None:
+        """Nothing is lost here: what is not read waits."""
 
     def close(self) -> None:
         """End the stream; may be called twice."""
@@ -138,9 +143,12 @@ class SimulatedSource:
         """Wait until the samples before ``end_sample`` are over, at most ``timeout_s``; say whether they are."""
         if not self._realtime:
             return True
-        due_ns = self._t0_ns + (end_sample - self._n_head) * _NS // self.fs
-        left_s = (due_ns - self._monotonic_ns()) / _NS
+        left_s = (self._due_ns(end_sample) - self._monotonic_ns()) / _NS
         if left_s <= 0:
             return True
         self._sleep(min(left_s, max(timeout_s, 0.0)))
         return left_s <= timeout_s
+
+    def _due_ns(self, end_sample: int) -> int:
+        """CLOCK_MONOTONIC at which the samples before ``end_sample`` are over."""
+        return self._t0_ns + (end_sample - self._n_head) * _NS // self.fs

@@ -22,6 +22,7 @@ sys.path.insert(0, str(HERE.parents[1]))
 from daemon.frames import (  # noqa: E402  (found only by the line above)
     Analysed,
     ClockState,
+    ClockUpdate,
     Contact,
     ContactLine,
     Detection,
@@ -87,6 +88,7 @@ def known_records() -> list[Record]:
         Signature(window, verdict, "vessel_0", 0.75, ramp > 0.875, lines),
         Gap("file", 1, 23000, 100, 50_000_000, 0, "invalid", channel=0),
         Skipped("file", "ch0", 1, 4, 8000, 17000, 2000, "invalid", 100),
+        ClockUpdate("file", 1, 9000, T_NS + 4_500_000_000, ClockState("pps", True, 2_000, 2000.25, 125.0, 0.5, 1)),
         SourceState("file", "waiting", "no sound for 2 s", 3),
         StreamEnd("file", 1, 120000, True, "truncated: 60.0 s of 90.0 s"),
         Contact(

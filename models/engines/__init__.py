@@ -24,7 +24,7 @@ __all__ = ["AUTO_ORDER", "Engine", "EngineReport", "open_engine"]
 log = logging.getLogger(__name__)
 
 #: ``auto`` tries these in turn: a card first, then the faster runtime of a CPU.
-AUTO_ORDER = ("tensorrt", "openvino", "onnxruntime")
+AUTO_ORDER = ("tensorrt", "onnxruntime", "openvino")
 CLASSES = {"tensorrt": "TensorRtEngine", "openvino": "OpenVinoEngine", "onnxruntime": "OnnxRuntimeEngine"}
 
 

@@ -32,7 +32,7 @@ class OnnxRuntimeEngine:
             import onnxruntime as ort
             from onnxruntime.capi import onnxruntime_pybind11_state as native
         except ImportError as e:
-            raise EngineUnavailable(f"onnxruntime is not installed ({e}): pip install 'tonald[onnx]'") from e
+            raise EngineUnavailable(f"onnxruntime is not installed ({e}): pip install 'tonald[cpu]'") from e
         self.precision = options.precision or "f32"
         if self.precision != "f32":
             raise EngineUnavailable(f"onnxruntime serves f32 on the CPU, not {self.precision}")
@@ -44,6 +44,8 @@ class OnnxRuntimeEngine:
         settings.intra_op_num_threads = options.n_threads
         settings.inter_op_num_threads = 1
         settings.log_severity_level = 3
+        # threads that spin for work between calls take the core that line tracks and the front end need
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # the exceptions of the runtime share no base of their own
         self._errors: tuple[type[Exception], ...] = (
             RuntimeError, ValueError,

@@ -34,7 +34,7 @@ class OpenVinoEngine:
         try:
             import openvino as ov
         except ImportError as e:
-            raise EngineUnavailable(f"openvino is not installed ({e}): pip install 'tonald[cpu]'") from e
+            raise EngineUnavailable(f"openvino is not installed ({e}): pip install 'tonald[openvino]'") from e
         self.precision = options.precision or "f32"
         self.max_batch, self.graphs = options.max_batch, options.graphs
         core = ov.Core()

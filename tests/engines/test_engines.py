@@ -160,7 +160,7 @@ def test_open_engine_graph_that_is_no_onnx_is_one_line(tmp_path: Path, name: str
 @pytest.mark.parametrize("name", CPU_ENGINES)
 def test_open_engine_runtime_absent_names_the_extra(bundle: Bundle, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    extra = {"openvino": "cpu", "onnxruntime": "onnx"}[name]
+    extra = {"openvino": "openvino", "onnxruntime": "cpu"}[name]
     with pytest.raises(EngineUnavailable, match=rf"pip install 'tonald\[{extra}\]'"):
         open_engine(bundle, name, max_batch=2)
 
@@ -197,7 +197,7 @@ def test_auto_says_why_tensorrt_does_not_serve(bundle: Bundle, caplog: pytest.Lo
         pytest.skip("a card is present")
     with caplog.at_level(logging.INFO):
         _, report = open_engine(bundle, max_batch=4, n_threads=1)
-    assert report.name == "openvino"
+    assert report.name == "onnxruntime"
     assert len(report.reasons) == 1
     assert report.reasons[0].startswith("no tensorrt: ")
     assert "NVIDIA" in report.reasons[0]
@@ -236,7 +236,7 @@ def test_auto_nothing_works_names_every_reason(bundle: Bundle, monkeypatch: pyte
     for name in CPU_ENGINES:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr(models.engines, "AUTO_ORDER", CPU_ENGINES)
-    with pytest.raises(EngineError, match=r"no engine works here: .*tonald\[cpu\].*tonald\[onnx\]"):
+    with pytest.raises(EngineError, match=r"no engine works here: .*tonald\[openvino\].*tonald\[cpu\]"):
         open_engine(bundle, max_batch=4)
 
 

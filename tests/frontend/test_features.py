@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from models.background import SplitWindow
 from models.errors import SampleRateError
-from models.features import POWER_FLOOR, FeatureSpec, FrontEnd, resampler, windows_of
+from models.feature_spec import resampler
+from models.features import FeatureSpec, FrontEnd, windows_of
+from models.normalise import POWER_FLOOR
 
 SPEC = FeatureSpec()
 SPLIT = SplitWindow(SPEC.n_freq, SPEC.row_lo, SPEC.tpsw_half, SPEC.tpsw_gap, SPEC.tpsw_clip)

@@ -16,7 +16,8 @@ HEAVY = ("torch", "sklearn", "matplotlib", "onnx", "onnxscript", "rich", "soundd
 VESSEL_SIDE = (
     "daemon.cli", "daemon.service", "daemon.commands.run", "daemon.commands.listen", "daemon.commands.demo",
     "daemon.sources.audio_file", "daemon.sources.raw_pcm", "daemon.sources.portaudio", "daemon.sources.simulated",
-    "models.bundle", "models.engines", "models.explainer", "calibration.ocean", "calibration.truth",
+    "daemon.sources.timed", "daemon.commands.verify", "models.bundle", "models.engines", "models.explainer",
+    "calibration.ocean", "calibration.truth",
 )  # fmt: skip
 
 
@@ -38,6 +39,13 @@ sys.meta_path.insert(0, Absent())
 import {module}
 print('ok')"""
     assert python(code).strip() == "ok"
+
+
+@pytest.mark.parametrize("module", VESSEL_SIDE)
+def test_vessel_side_imports_without_half_a_second_of_scipy(module: str) -> None:
+    slow = ("scipy.signal", "scipy.stats", "scipy.optimize", "scipy.interpolate")
+    code = f"import sys, {module}; print([m for m in {slow!r} if m in sys.modules])"
+    assert python(code).strip() == "[]"
 
 
 def test_importing_starts_no_thread_and_writes_nothing(tmp_path: Path) -> None:

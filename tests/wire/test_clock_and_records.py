@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from daemon.clock import SampleClock
+from daemon.clock import StreamClock
 from daemon.frames import Gap, Signature, Skipped, SourceState, StreamEnd, StreamStart
 from daemon.records import Recorder
 from daemon.wire import Identity, Message, decode, encode, sequence_frame
@@ -32,15 +32,15 @@ def test_clock_after_ten_years_at_any_rate_is_exact_to_the_ns() -> None:
     for fs in (2000, 44100, 48000, 192000, 8001):
         sample = 10 * 365 * 86400 * fs + 12345
         exact = T_NS * fs + sample * 10**9  # in 1/fs ns
-        got = SampleClock(3, fs, T_NS).utc_ns(3, sample)
+        got = StreamClock(StreamStart("s", 3, fs, ("ch0",), "label", T_NS)).utc_ns(3, sample)
         assert got is not None
         assert abs(got * fs - exact) * 2 <= fs  # half a ns
 
 
 def test_clock_without_anchor_or_in_another_epoch_does_not_know() -> None:
-    assert SampleClock.of(start(t_ns=None)).utc_ns(0, 0) is None
-    assert SampleClock.of(start()).utc_ns(1, 0) is None
-    assert SampleClock.of(start()).utc_ns(0, 8000) == T_NS + 10**9
+    assert StreamClock(start(t_ns=None)).utc_ns(0, 0) is None
+    assert StreamClock(start()).utc_ns(1, 0) is None
+    assert StreamClock(start()).utc_ns(0, 8000) == T_NS + 10**9
 
 
 def test_stream_start_and_end_are_told_for_each_channel() -> None:

@@ -31,6 +31,18 @@ def packed(body: dict[str, Any], *arrays: bytes, topic: bytes = b"gap/c/") -> li
     return [topic, msgpack.packb({"arrays": [], **body}), *arrays, sequence_frame(0)]
 
 
+def test_record_written_before_a_field_was_added_is_still_read(contract: SimpleNamespace) -> None:
+    topic, body, *rest = contract.frames_of((contract.folder / "golden" / "window.bin").read_bytes())
+    record = msgpack.unpackb(body)
+    for name in ("rate_ppm", "rate_err_ppm", "n_steps"):
+        del record["clock"][name]
+    message, _ = decode([topic, msgpack.packb(record), *rest])
+    assert message.body["clock"] == record["clock"]
+    del record["clock"]["synced"]  # one of the first day must be there
+    with pytest.raises(WireError, match="'synced' is missing"):
+        decode([topic, msgpack.packb(record), *rest])
+
+
 def test_every_family_has_a_golden_message(contract: SimpleNamespace) -> None:
     assert {f"{family}.bin" for family in FAMILIES} == set(contract.golden())
 
@@ -64,7 +76,8 @@ def test_golden_signature_is_read_by_hand(contract: SimpleNamespace) -> None:
     assert sum(mask) == record["mask_cells"] == 3  # of 0/32 … 31/32, three exceed 0.875
     assert record["t_first_sample_ns"] == 1_790_000_003_000_000_000  # sample 6000 at 2 kHz is 3 s after the anchor
     assert record["lines"][0]["freq_hz"] == 72.125
-    assert record["clock"] == {"source": "file", "synced": None, "est_error_ns": 1_000_000, "fs_measured": None}
+    clock = {"source": "file", "synced": None, "est_error_ns": 1_000_000, "fs_measured": None}
+    assert record["clock"] == {**clock, "rate_ppm": None, "rate_err_ppm": None, "n_steps": 0}
 
 
 def test_committed_schemas_are_those_of_the_code(contract: SimpleNamespace) -> None:
@@ -98,13 +111,14 @@ def test_json_schema_and_decoder_refuse_the_same_messages(contract: SimpleNamesp
         body = msgpack.unpackb(encode(message)[1])
         arrays = encode(message)[2:]
         validator = jsonschema.Draft202012Validator(json.loads(contract.schemas()[f"{message.family}.json"]))
-        for name in {**COMMON, **FAMILIES[message.family]}:
-            for broken in ({k: v for k, v in body.items() if k != name}, {**body, name: b"bytes"}):
-                frames = [message.topic.encode(), msgpack.packb(broken), *arrays, sequence_frame(0)]
+        for name, field in {**COMMON, **FAMILIES[message.family]}.items():
+            without, strange = {k: v for k, v in body.items() if k != name}, {**body, name: b"bytes"}
+            assert validator.is_valid(without) == field.late, "what came later may be missing, nothing else"
+            for broken in (strange,) if field.late else (without, strange):
                 with pytest.raises(WireError):
-                    decode(frames)
-                if name not in broken:  # JSON knows no bytes; what is missing it must refuse too
-                    assert not validator.is_valid(broken)
+                    decode([message.topic.encode(), msgpack.packb(broken), *arrays, sequence_frame(0)])
+            if field.late:
+                decode([message.topic.encode(), msgpack.packb(without), *arrays, sequence_frame(0)])
             wrong = {**body, name: {"a": []} if not isinstance(body[name], dict) else 1.5}
             assert not validator.is_valid(wrong)
             with pytest.raises(WireError):
@@ -171,7 +185,7 @@ def test_unknown_fields_and_families_are_kept() -> None:
         (packed(gap_body(fs=0)), "fs = 0 is less than 1"),
         (packed(gap_body(err_ns=True)), "err_ns is bool, not int"),
         (packed(gap_body(duration_ns=1.0)), "duration_ns is float, not int"),
-        (packed(gap_body(clock={"source": "sun"})), "'sun' is not one of file, system, none"),
+        (packed(gap_body(clock={"source": "sun"})), "'sun' is not one of file, system, pps, none"),
         (packed(gap_body(arrays=[{}])), "arrays\\[0\\]: field 'name' is missing"),
         (packed(gap_body(), b"stray"), "0 arrays described, 1 frames sent"),
         (packed(gap_body(arrays=[{"name": "a", "dtype": "|O8", "shape": [1]}]), b"\0" * 8), "not one of"),

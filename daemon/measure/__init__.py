@@ -1,0 +1,1 @@
+"""Measurements of the running daemon for ``tonald bench``: latency, start-up, memory."""
