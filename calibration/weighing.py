@@ -99,7 +99,8 @@ def _bursts(x: F32, fill: float, rng: np.random.Generator) -> F32:  # noqa: ARG0
         lo, hi = np.sort(rng.integers(0, n_rows + 1, 2))
         first, length = rng.integers(n_time), rng.integers(1, 6)
         x[:, lo:hi, first : first + length] += rng.uniform(0.1, 0.6)
-    return np.minimum(x, np.float32(1.0))
+    out: F32 = np.minimum(x, np.float32(1.0))
+    return out
 
 
 def fit_weigher(
