@@ -18,6 +18,7 @@ from calibration.bench import contestants
 from calibration.bench.checks import check, true_to_all
 from calibration.bench.contestants import Contestant, Way
 from calibration.bench.cpu import cpu_name
+from calibration.bench.limit import distance_to_limit
 from calibration.bench.rounds import fastest, ratio, timed
 from calibration.dataset import AMBIENT, Progress, clips_of, collect, no_progress, simulated_clips
 from calibration.recordings import scan_tree
@@ -55,7 +56,7 @@ def bench_window(
     dict
         ``speedup``: per batch size the median over the rounds of the faster peer's time over that of the best engine in
         f32, None without a peer. ``rows``: one per contestant and batch size; ``ratio`` is the faster peer's time over
-        the row's. ``checks``: see `calibration.bench.checks`.
+        the row's. ``checks``: see `calibration.bench.checks`; ``limit``: see `calibration.bench.limit`.
 
     Raises
     ------
@@ -81,6 +82,14 @@ def bench_window(
                 real = recorded_windows(bundle.spec, folder, progress)
                 trueness["recorded"] = true_to_all(network, engines[0], real, bundle.manifest.fill)
             rows = _race(everyone, x, seconds_per_cell, progress)
+            limits = {
+                f"{c.name.removeprefix('tonald, ')}, batch {n}": distance_to_limit(
+                    bundle, c.engine, x[:n], n_threads, 0.25 * seconds_per_cell
+                )
+                for c in engines
+                if c.engine is not None and c.precision == "f32"
+                for n in BATCHES
+            }
     finally:
         for c in engines:
             if c.engine is not None:
@@ -89,6 +98,7 @@ def bench_window(
         "speedup": {f"batch_{n}": _speedup(rows, n) for n in BATCHES},
         "rows": rows,
         "factors": {f"batch_{n}": _factors(rows, n) for n in BATCHES},
+        "limit": limits,
         "checks": checks,
         "fidelity": trueness,
         "notes": notes,

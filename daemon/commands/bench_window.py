@@ -84,7 +84,13 @@ def _tell(r: dict[str, Any]) -> None:
     for key, steps in r["factors"].items():
         told = ", ".join(f"{name} {value:.2f}" for name, value in steps.items())
         print(f"\n{key.replace('_', ' ')}, against all channels in plain torch: {told}", end="")
-    print("\n")
+    print("\n\nthe whole call beside its convolutions alone, each on the fastest of ONNX Runtime, OpenVINO and torch:")
+    for name, found in r["limit"].items():
+        print(
+            f"  {name:<26} {found['ms']:8.2f} ms, convolutions alone {found['limit_ms']:.2f} ms: "
+            f"{found['gflop_per_s']:.0f} of {found['limit_gflop_per_s']:.0f} GFLOP/s, {found['share']:.2f} of the limit"
+        )
+    print()
     for key, value in r["speedup"].items():
         told = "no peer to compare with" if value is None else f"{value:.2f} times the faster peer"
         print(f"best f32 engine, {key.replace('_', ' ')}: {told}")
