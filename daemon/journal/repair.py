@@ -260,7 +260,8 @@ class Repaired:
             message, _ = decode(frames)
         except WireError as e:
             self.subscriber.n_malformed += 1
-            _log.warning("replayed message passed over: %s", e)
+            if self.subscriber.n_malformed == 1:  # the summary counts them
+                _log.warning("replayed message passed over: %s", e)
             return
         if not message.topic.startswith(self.subscriber.losses.topics):
             return

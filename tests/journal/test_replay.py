@@ -401,3 +401,14 @@ def test_sockets_and_threads_are_given_back(tmp_path: Path) -> None:
     while count() != before and time.monotonic() < end:  # threads of a closed context end a moment later
         time.sleep(0.05)
     assert count() == before
+
+
+def test_the_short_reader_of_the_docs_reads_all(tmp_path: Path) -> None:
+    with daemon(tmp_path) as publisher:
+        put(publisher, 0, 700)
+        script = [sys.executable, str(ROOT / "docs" / "wire" / "replay.py"), publisher.replay_endpoints[0], "100"]
+        done = subprocess.run(script, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[:3] for line in done.stdout.splitlines()] == [
+        ["gap/ch0/", str(n), str(n - 1)] for n in range(101, 701)
+    ]
