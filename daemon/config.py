@@ -23,7 +23,8 @@ else:
     import tomli as tomllib
 
 __all__ = [
-    "Config", "ContactsConfig", "DemonConfig", "EngineConfig", "ExtractConfig", "LogConfig", "PublishConfig",
+    "Config", "ContactsConfig", "DemonConfig", "EngineConfig", "ExtractConfig", "JournalConfig", "LogConfig",
+    "PublishConfig",
     "SiteConfig", "SourceConfig", "WindowConfig", "reference",
 ]  # fmt: skip
 
@@ -237,6 +238,30 @@ class PublishConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class JournalConfig:
+    """Signatures and gaps kept on disk, for subscribers who missed some; needs state_dir."""
+
+    enabled: bool = _key(True, "keep them, if there is a state_dir")
+    max_mb: float = _key(1000.0, "MB on disk at most; the oldest go first")
+    max_days: float = _key(30.0, "days; older ones go")
+    reserve_mb: float = _key(200.0, "MB of free disk left to others; below it old ones go, then it pauses")
+    endpoints: tuple[str, ...] = _key(
+        (), "where it is replayed, under the rules of publish.endpoints; empty: a port, or a name, beside each of those"
+    )
+
+    def __post_init__(self) -> None:
+        if not 20.0 <= self.max_mb <= 1e7:
+            raise ConfigError(f"journal.max_mb = {self.max_mb}: give 20 to 10000000 MB")
+        if not 0.01 <= self.max_days <= 36500.0:
+            raise ConfigError(f"journal.max_days = {self.max_days}: give 0.01 to 36500 days")
+        if not 0.0 <= self.reserve_mb <= 1e7:
+            raise ConfigError(f"journal.reserve_mb = {self.reserve_mb}: give 0 to 10000000 MB")
+        for e in self.endpoints:
+            if not e.startswith(("tcp://", "ipc://")):
+                raise ConfigError(f"journal.endpoints: {e!r} is neither tcp://HOST:PORT nor ipc://PATH")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LogConfig:
     """What goes to standard error."""
 
@@ -250,7 +275,7 @@ class Config:
     node: str = _key("tonald", "name of this vessel or machine in every record")
     bundle: str = _key("", "folder of the bundle; empty: the one shipped, trained on the simulated ocean")
     bundle_key: str = _key("", "file of a signer's public key; then only bundles signed by it are used")
-    state_dir: str = _key("", "the only folder written to (engine cache); empty: nothing is written")
+    state_dir: str = _key("", "the only folder written to (engine cache, journal); empty: nothing is written")
     source: SourceConfig = field(default_factory=SourceConfig)
     window: WindowConfig = field(default_factory=WindowConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -260,6 +285,7 @@ class Config:
     demon: DemonConfig = field(default_factory=DemonConfig)
     site: SiteConfig = field(default_factory=SiteConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
+    journal: JournalConfig = field(default_factory=JournalConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:

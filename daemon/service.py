@@ -40,6 +40,7 @@ from daemon.frames import (
     StreamEnd,
     StreamStart,
 )
+from daemon.journal.open import open_journal, replay_endpoints
 from daemon.open_source import open_source
 from daemon.overload import Ladder
 from daemon.pipeline import with_hop
@@ -172,7 +173,8 @@ class Service:
         )  # fmt: skip
         self.publisher = Publisher(
             identity, c.publish.endpoints, hwm=c.publish.hwm, stall_timeout_s=c.publish.stall_timeout_s,
-            curve=CurveServer.of(c.publish),
+            curve=CurveServer.of(c.publish), journal=(journal := open_journal(c)),
+            replay_endpoints=replay_endpoints(c) if journal else (),
         )  # fmt: skip
         self.publisher.start()
         self._report = report

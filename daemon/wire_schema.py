@@ -183,7 +183,17 @@ AXES: dict[str, Field] = {
     "t_column_0_s": _num("centre of column 0, s after the window's first sample"),
 }
 
-JOURNAL = _int("number in the journal, survives restarts; null: no journal is kept", null=True)
+JOURNAL = _int("number in the journal, survives restarts; null: it is not in the journal", null=True)
+
+JOURNAL_STATE: dict[str, Field] = {
+    "id": _str("of the journal; numbers of another id are others'; null: it has never worked", null=True),
+    "first_seq": _int("oldest number kept"),
+    "next_seq": _int("number that comes next; all below are in the journal, or lost with a reason in the log"),
+    "n_bytes": _int("of all its files"),
+    "problem": _str("why nothing is written at present", null=True),
+    "n_missed": _int("records since the start that are not in the journal"),
+    "replay": Field("list", "endpoints that replay it", of=_str("ZeroMQ endpoint")),
+}
 
 COUNTS: dict[str, Field] = {
     "n_sent": _int("messages handed to ZeroMQ"),
@@ -218,6 +228,7 @@ FAMILIES: dict[str, dict[str, Field]] = {
             "map", "last sequence number sent or dropped, by topic; this heartbeat itself not counted", of=_int("n")
         ),
         **COUNTS,
+        "journal": Field("map", "what is kept for replay; null: nothing", null=True, fields=JOURNAL_STATE, late=True),
     },
     "status": {
         **STREAM,

@@ -48,6 +48,7 @@ from daemon.wire_schema import (  # noqa: E402
     DETECTION,
     ENGINE,
     FAMILIES,
+    JOURNAL_STATE,
     LINE,
     MODULATION_LINE,
     Field,
@@ -122,6 +123,10 @@ def known_messages() -> list[Message]:
     heartbeat = {
         **common(IDENTITY, "heartbeat"), "interval_s": 1.0, "uptime_s": 12.5, "t_sent_ns": T_NS, "final": False,
         "high_water": {"window/ch0/": 4}, "n_sent": 9, "n_dropped": 0, "n_stalls": 0, "n_subscriptions": 2,
+        "journal": {
+            "id": "f" * 32, "first_seq": 1, "next_seq": 120, "n_bytes": 2_400_000, "problem": None, "n_missed": 0,
+            "replay": ["tcp://127.0.0.1:5566"],
+        },
     }  # fmt: skip
     told = [m for record in known_records() for m in recorder.process(record)]
     info = Message(info.topic, {**info.body, "features": {"name": "lofar", "fs_model": 2000}})
@@ -166,7 +171,12 @@ def table(fields: Mapping[str, Field]) -> str:
 def readme(text: str) -> str:
     """README with its tables, between ``<!-- fields NAME -->`` and ``<!-- end -->``, written anew."""
     parts = {"common": COMMON, "clock": CLOCK, "array": ARRAY, "line": LINE, "detection": DETECTION, "engine": ENGINE}
-    parts |= {"modulation_line": MODULATION_LINE, "contact_line": CONTACT_LINE, "contact_rule": CONTACT_RULE} | FAMILIES
+    parts |= {
+        "journal_state": JOURNAL_STATE,
+        "modulation_line": MODULATION_LINE,
+        "contact_line": CONTACT_LINE,
+        "contact_rule": CONTACT_RULE,
+    } | FAMILIES
 
     def fill(match: re.Match[str]) -> str:
         return f"{match[1]}\n{table(parts[match[2]])}\n{match[3]}"
