@@ -19,6 +19,7 @@ COMMANDS = {
     "verify": "hold saved records against a recording: equal, audio differs or result differs",
     "demo": "simulated ocean, daemon and live table in one: the product in three minutes",
     "doctor": "say whether this machine is ready for sea, one line for each thing, with the cure",
+    "selftest": "put a known signature in digitally: it must come out at a subscriber",
     "config": "print the commented reference of all settings, or check a file",
     "keygen": "make keys: of the daemon, of those who listen, of whoever signs bundles",
     "bundle": "sign a bundle, or verify who signed it",

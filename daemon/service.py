@@ -99,6 +99,10 @@ class Service:
         Called in the processing thread with each message that is published.
     clocks : callable
         Reads the clocks of the machine.
+    source : Source, optional
+        Instead of the one that the settings name.
+    test : bool
+        Whether every record says that its sound was injected.
 
     Raises
     ------
@@ -107,9 +111,16 @@ class Service:
     """
 
     def __init__(
-        self, config: Config, on_message: Callable[[Message], None] | None = None, clocks: Clocks = read_clocks
+        self,
+        config: Config,
+        on_message: Callable[[Message], None] | None = None,
+        clocks: Clocks = read_clocks,
+        *,
+        source: Source | None = None,
+        test: bool = False,
     ) -> None:
         self.config, self._clocks = config, clocks
+        self._given_source, self._test = source, test
         self.counts = Counts()
         self.problems: list[str] = []
         """What was wrong with streams, one line each."""
@@ -131,7 +142,7 @@ class Service:
         ``progress`` is called with one line now and then while an engine takes minutes to open.
         """
         c = self.config
-        self.source: Source = open_source(c.source, self._clocks)
+        self.source: Source = self._given_source or open_source(c.source, self._clocks)
         try:
             self.bundle = chosen_bundle(c)
             self.spec: FeatureSpec = with_hop(self.bundle.spec, c.window.hop_s)
@@ -165,7 +176,9 @@ class Service:
         self._pipeline = stages.pipeline()
         refresh_s = 3600.0 * c.site.refresh_hours
         self._estimator = SiteEstimator(self.bundle, stages.explainer, refresh_s) if refresh_s else None
-        identity = dataclasses.replace(Identity.new(c.node, self.bundle.id), calibration_id=self._site.id)
+        identity = dataclasses.replace(
+            Identity.new(c.node, self.bundle.id), calibration_id=self._site.id, test=self._test
+        )
         self._recorder = Recorder(
             identity, self.spec, self.bundle.labels,
             masks=c.publish.masks, explain=c.publish.explain, spectrogram=c.publish.spectrogram,
