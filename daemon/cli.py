@@ -25,6 +25,7 @@ COMMANDS = {
     "keygen": "make keys: of the daemon, of those who listen, of whoever signs bundles",
     "bundle": "sign a bundle, or verify who signed it",
     "devices": "list the sound cards",
+    "export": "records as Raven selection tables, CSV or SigMF",
     "inspect": "say what a bundle holds and whether it is whole",
     "simulate": "write simulated recordings with their exact truth",
     "train": "train a Spec-CNN on simulated or real recordings",
