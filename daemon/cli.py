@@ -18,6 +18,7 @@ COMMANDS = {
     "listen": "show what a daemon publishes: live table, lines or JSON",
     "verify": "hold saved records against a recording: equal, audio differs or result differs",
     "record": "write the source's sound into files with side-cars, for calibration and for proof",
+    "freeze": "have a running daemon keep the latest sound for good",
     "demo": "simulated ocean, daemon and live table in one: the product in three minutes",
     "doctor": "say whether this machine is ready for sea, one line for each thing, with the cure",
     "selftest": "put a known signature in digitally: it must come out at a subscriber",

@@ -24,12 +24,14 @@ from daemon.clock_system import Clocks, read_clocks
 from daemon.compose import Composition
 from daemon.config import Config
 from daemon.curve import CurveServer
+from daemon.forensic.ring import ForensicRing
 from daemon.frames import (
     Analysed,
     AudioBlock,
     ClockUpdate,
     Contact,
     Event,
+    Forensic,
     Gap,
     Overload,
     Record,
@@ -47,6 +49,7 @@ from daemon.publisher import Publisher
 from daemon.records import Recorder, info_message
 from daemon.site_refresh import SiteEstimate, SiteEstimator
 from daemon.site_state import Site, choose_site, next_version, save_site, site_path
+from daemon.takes.side_car import Stamp
 from daemon.wire import Identity, Message
 from models.engines import EngineReport, open_engine
 from models.engines.base import Engine
@@ -183,13 +186,25 @@ class Service:
             identity, self.spec, self.bundle.labels,
             masks=c.publish.masks, explain=c.publish.explain, spectrogram=c.publish.spectrogram,
         )  # fmt: skip
+        self._forensic = self._open_forensic(identity)
         self.publisher = Publisher(
             identity, c.publish.endpoints, hwm=c.publish.hwm, stall_timeout_s=c.publish.stall_timeout_s,
             curve=CurveServer.of(c.publish),
         )  # fmt: skip
         self.publisher.start()
+        if self._forensic is not None:
+            self._forensic.start()
         self._report = report
         self.publisher.put(self._info(), wait=True)
+
+    def _open_forensic(self, identity: Identity) -> ForensicRing | None:
+        """The ring that keeps the latest sound; None: none is wanted."""
+        c = self.config
+        if not c.forensic.max_mb:
+            return None
+        version = importlib.metadata.version("tonald")
+        stamp = Stamp(c.node, identity.publisher, version, identity.bundle, identity.calibration_id)
+        return ForensicRing(Path(c.state_dir) / "forensic", c.forensic, stamp)
 
     def _info(self) -> Message:
         """What this daemon is at present."""
@@ -228,12 +243,24 @@ class Service:
         stuck = self._thread.is_alive()
         if stuck:
             _LOGGER.error("the processing thread did not end within %.0f s: what it held is lost", timeout_s)
+        self._close_forensic(stuck=stuck)
         if through:
             self.publisher.flush(2 * self.config.publish.stall_timeout_s)
         self.publisher.close(self.config.publish.stall_timeout_s if through else CLOSE_S)
         if not stuck:
             self.source.close()
             self._engine.close()
+
+    def _close_forensic(self, *, stuck: bool) -> None:
+        """Let the ring finish, and publish its last news."""
+        if self._forensic is None:
+            return
+        self._forensic.close()
+        if stuck or self.publisher.failed is not None:
+            return
+        for record in self._forensic.news():
+            for message in self._recorder.process(record):
+                self.publisher.put(message, wait=True)
 
     def raise_failure(self) -> None:
         """Raise what ended a thread, if it did not end well.
@@ -277,9 +304,13 @@ class Service:
     def _process(self, event: Event) -> bool:
         """Publish what follows from an event; True if the source is through."""
         self._note(event)
+        if self._forensic is not None:
+            self._forensic.offer(event, wait=not self.source.live)
         estimate = None
-        for record in itertools.chain(self._keep_up(event), self._pipeline.process(event)):
+        for record in itertools.chain(self._keep_up(event), self._pipeline.process(event), self._kept()):
             self._count(record)
+            if self._forensic is not None and isinstance(record, Contact):
+                self._forensic.record(record)
             if self._estimator is not None:
                 estimate = self._estimator.process(record) or estimate
             for message in self._recorder.process(record):
@@ -290,6 +321,10 @@ class Service:
         if estimate is not None:
             self._refresh_site(estimate)
         return isinstance(event, StreamEnd) and event.final
+
+    def _kept(self) -> Iterator[Forensic]:
+        """News of the forensic ring."""
+        return iter(()) if self._forensic is None else self._forensic.news()
 
     def _keep_up(self, event: Event) -> Iterator[Overload]:
         """Leave out more or less of the work, by how much sound waits."""

@@ -21,7 +21,7 @@ from models.errors import UsageError
 
 __all__ = ["add_arguments", "run"]
 
-LINES = ("info/", "status/", "signature/", "contact/", "gap/")
+LINES = ("info/", "status/", "signature/", "contact/", "gap/", "forensic/")
 TABLE = (*LINES, "window/")
 JSON = TABLE
 Show = Callable[[Message], None]

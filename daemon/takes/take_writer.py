@@ -59,12 +59,18 @@ class TakeWriter:
         self._began, self._n_missing = "start", None  # type: str, int | None
         self.done: list[tuple[Path, Take]] = []
         """Files that are whole; the caller may take them out."""
+        self.n_lost = 0
+        """Samples per channel that no file took."""
 
     def __enter__(self) -> TakeWriter:
         return self
 
     def __exit__(self, kind: object, *_rest: object) -> None:
         self.close("stopped")
+
+    def start_at(self, first_sample: int, why: str) -> None:
+        """What comes before ``first_sample`` of the stream is not wanted."""
+        self._position, self._began, self._n_missing = first_sample, why, None
 
     def process(self, event: Event) -> None:
         """Write what the event brings.
@@ -127,16 +133,11 @@ class TakeWriter:
         self.done.append((opened.file.path, take))
         self._began, self._n_missing = why, 0
 
-    def drop(self, why: str) -> int:
-        """Give up the file under way; return how many samples it had."""
-        opened, self._open = self._open, None
-        return 0 if opened is None else self._abandon(opened, why)
-
-    def _abandon(self, opened: _Open, why: str) -> int:
+    def _abandon(self, opened: _Open, why: str) -> None:
         n = opened.file.n_samples
         opened.file.discard()
+        self.n_lost += n
         self._began, self._n_missing = why, n + (opened.n_missing or 0)
-        return n
 
     def _block(self, block: AudioBlock) -> None:
         assert self._start is not None
@@ -152,20 +153,34 @@ class TakeWriter:
             self._encoding = "wav"
         at = 0
         while at < block.n_samples:
-            opened = self._open or self._begin(block.first_sample + at)
+            try:
+                opened = self._open or self._begin(block.first_sample + at)
+            except InputError:
+                self._pass_over(block, at)
+                raise
             n = min(block.n_samples - at, n_most - opened.file.n_samples)
             try:
                 opened.file.write(block.x[:, at : at + n])
             except InputError:
                 self._open = None
-                n_lost = self._abandon(opened, "the disk did not take it")
-                self._n_missing = n_lost + block.n_samples - at
-                self._position = block.first_sample + block.n_samples
+                self._abandon(opened, "the disk did not take it")
+                self._pass_over(block, at)
                 raise
             at += n
             self._position = block.first_sample + at
             if opened.file.n_samples >= n_most:
-                self.close("length")
+                try:
+                    self.close("length")
+                except InputError:
+                    self._pass_over(block, at)
+                    raise
+
+    def _pass_over(self, block: AudioBlock, at: int) -> None:
+        """Count what is left of a block as lost."""
+        n = block.n_samples - at
+        self.n_lost += n
+        self._n_missing = n + (self._n_missing or 0)
+        self._position = block.first_sample + block.n_samples
 
     def _begin(self, first_sample: int) -> _Open:
         start, clock = self._start, self._clock
