@@ -26,10 +26,14 @@ PIECE = 1 << 16
 
 
 def exact_in_24_bits(x: F32) -> bool:
-    """Whether whole numbers of 24 bits hold every sample as it is; what an ADC gave always fits."""
+    """Whether whole numbers of 24 bits hold every sample as it is; what an ADC gave always fits.
+
+    A negative zero does not: it would come back without its sign, and so with another digest.
+    """
     scaled = x.astype(np.float64) * FULL_SCALE
     with np.errstate(invalid="ignore"):
-        return bool(np.all((scaled == np.rint(scaled)) & (scaled >= -FULL_SCALE) & (scaled < FULL_SCALE)))
+        whole = (scaled == np.rint(scaled)) & (scaled >= -FULL_SCALE) & (scaled < FULL_SCALE)
+    return bool(np.all(whole)) and not bool(np.any((x == 0.0) & np.signbit(x)))
 
 
 def encoding_for(n_channels: int, fs: int) -> Encoding:
