@@ -22,6 +22,7 @@ COMMANDS = {
     "demo": "simulated ocean, daemon and live table in one: the product in three minutes",
     "doctor": "say whether this machine is ready for sea, one line for each thing, with the cure",
     "selftest": "put a known signature in digitally: it must come out at a subscriber",
+    "support": "gather settings, log, versions and findings into one archive, without secrets",
     "config": "print the commented reference of all settings, or check a file",
     "keygen": "make keys: of the daemon, of those who listen, of whoever signs bundles",
     "bundle": "sign a bundle, or verify who signed it",

@@ -72,7 +72,9 @@ def test_whole_numbers_are_kept_in_flac_to_the_last_bit(tmp_path: Path, bits: in
     assert read_take(path) == take
 
 
-@pytest.mark.parametrize("odd", [np.float32(1e-9), np.float32(-0.0), np.float32(np.nan), np.float32(1.0), np.float32(np.inf)])
+@pytest.mark.parametrize(
+    "odd", [np.float32(1e-9), np.float32(-0.0), np.float32(np.nan), np.float32(1.0), np.float32(np.inf)]
+)
 def test_what_24_bits_do_not_hold_goes_to_floats(tmp_path: Path, odd: np.float32) -> None:
     x = sound(5000)
     y = x.copy()
