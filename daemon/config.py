@@ -24,7 +24,7 @@ else:
 
 __all__ = [
     "Config", "ContactsConfig", "DemonConfig", "EngineConfig", "ExtractConfig", "ForensicConfig", "LogConfig",
-    "PublishConfig", "SiteConfig", "SourceConfig", "WindowConfig", "reference",
+    "PublishConfig", "SelfTestConfig", "SiteConfig", "SourceConfig", "WindowConfig", "reference",
 ]  # fmt: skip
 
 SourceKind = Literal["simulated", "file", "pcm", "device"]
@@ -258,6 +258,13 @@ class ForensicConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SelfTestConfig:
+    """Known signatures put into the running daemon."""
+
+    live: bool = _key(False, "let 'tonald selftest --live' put known signatures in, marked test; needs state_dir")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LogConfig:
     """What goes to standard error."""
 
@@ -282,6 +289,7 @@ class Config:
     site: SiteConfig = field(default_factory=SiteConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
     forensic: ForensicConfig = field(default_factory=ForensicConfig)
+    selftest: SelfTestConfig = field(default_factory=SelfTestConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
@@ -291,6 +299,8 @@ class Config:
             raise ConfigError("site.refresh_hours needs a place to write to: set state_dir")
         if self.forensic.max_mb and not self.state_dir:
             raise ConfigError("forensic.max_mb needs a place to write to: set state_dir")
+        if self.selftest.live and not self.state_dir:
+            raise ConfigError("selftest.live needs a place where it can be asked: set state_dir")
 
     @classmethod
     def load(cls, path: Path) -> Config:

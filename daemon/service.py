@@ -47,6 +47,7 @@ from daemon.overload import Ladder
 from daemon.pipeline import with_hop
 from daemon.publisher import Publisher
 from daemon.records import Recorder, info_message
+from daemon.selftest.live import LiveSelfTest
 from daemon.site_refresh import SiteEstimate, SiteEstimator
 from daemon.site_state import Site, choose_site, next_version, save_site, site_path
 from daemon.takes.side_car import Stamp
@@ -176,7 +177,7 @@ class Service:
         _LOGGER.log(logging.ERROR if self._site.problem else logging.INFO, "site calibration: %s", self._site.words())
         stages = Composition.of(c, self.bundle, engine, self._site)
         self._extractor, self.contact_rule = stages.extractor, stages.rule
-        self._pipeline = stages.pipeline()
+        self._stages, self._pipeline = stages, stages.pipeline()
         refresh_s = 3600.0 * c.site.refresh_hours
         self._estimator = SiteEstimator(self.bundle, stages.explainer, refresh_s) if refresh_s else None
         identity = dataclasses.replace(
@@ -187,6 +188,7 @@ class Service:
             masks=c.publish.masks, explain=c.publish.explain, spectrogram=c.publish.spectrogram,
         )  # fmt: skip
         self._forensic = self._open_forensic(identity)
+        self._selftest = LiveSelfTest.of(c, self.bundle, self.spec)
         self.publisher = Publisher(
             identity, c.publish.endpoints, hwm=c.publish.hwm, stall_timeout_s=c.publish.stall_timeout_s,
             curve=CurveServer.of(c.publish),
@@ -194,6 +196,8 @@ class Service:
         self.publisher.start()
         if self._forensic is not None:
             self._forensic.start()
+        if self._selftest is not None:
+            self._selftest.start()
         self._report = report
         self.publisher.put(self._info(), wait=True)
 
@@ -244,6 +248,8 @@ class Service:
         if stuck:
             _LOGGER.error("the processing thread did not end within %.0f s: what it held is lost", timeout_s)
         self._close_forensic(stuck=stuck)
+        if self._selftest is not None:
+            self._selftest.close()
         if through:
             self.publisher.flush(2 * self.config.publish.stall_timeout_s)
         self.publisher.close(self.config.publish.stall_timeout_s if through else CLOSE_S)
@@ -283,6 +289,7 @@ class Service:
                 event = self.source.read(READ_TIMEOUT_S)
                 if event is not None and self._process(event):
                     break
+                self._inject()
             if self._running:
                 source, epoch, position = self._running
                 self._process(StreamEnd(source, epoch, position, final=True))
@@ -321,6 +328,13 @@ class Service:
         if estimate is not None:
             self._refresh_site(estimate)
         return isinstance(event, StreamEnd) and event.final
+
+    def _inject(self) -> None:
+        """A piece of a self-test, if one is under way and the machine keeps up: its own chain, the same engine."""
+        if self._selftest is None or (self._ladder is not None and self._ladder.n):
+            return
+        for message in self._selftest.turn(self._stages, self.publisher.identity):
+            self.publisher.put(message, wait=not self.source.live)
 
     def _kept(self) -> Iterator[Forensic]:
         """News of the forensic ring."""

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from daemon.config import Config
-from daemon.forensic.requests import ask
+from daemon.requests import ask
 from models.errors import ConfigError, InputError
 
 __all__ = ["add_arguments", "forensic_root", "run"]
@@ -40,7 +40,7 @@ def forensic_root(config: Config) -> Path:
 def run(args: argparse.Namespace) -> int:
     """Ask, print the answer."""
     root = forensic_root(Config.load(args.config))
-    answer = ask(root, " ".join(args.why), ANSWER_S)
+    answer = ask(root, " ".join(args.why), ANSWER_S, "forensic.max_mb")
     if answer is None:
         raise InputError(f"{root}: no daemon answered within {ANSWER_S:g} s: is it running with this configuration?")
     print(answer)

@@ -19,7 +19,7 @@ from daemon.view import LiveTable, format_line
 from daemon.wire import Message
 from models.errors import UsageError
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "client_keys", "run"]
 
 LINES = ("info/", "status/", "signature/", "contact/", "gap/", "forensic/")
 TABLE = (*LINES, "window/")
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     """Show messages until Ctrl-C or SIGTERM; then say how many came and how many were lost."""
     if args.once is not None and args.once < 1:
         raise UsageError(f"--once {args.once}: at least 1 message is needed")
-    keys = _keys(args.server_key, args.client_key)
+    keys = client_keys(args.server_key, args.client_key)
     live = not args.json and sys.stdout.isatty() and _has_rich()
     topics = args.topics or (JSON if args.json else TABLE if live or args.save else LINES)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -72,7 +72,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _keys(server_key: Path | None, client_key: Path | None) -> ClientKeys | None:
+def client_keys(server_key: Path | None, client_key: Path | None) -> ClientKeys | None:
+    """Keys of the two files; None: none were given.
+
+    Raises
+    ------
+    UsageError
+        If one was given without the other.
+    ConfigError
+        If a file cannot be used.
+    """
     if server_key is None and client_key is None:
         return None
     if server_key is None or client_key is None:

@@ -7,8 +7,10 @@ import dataclasses
 import sys
 from pathlib import Path
 
+from daemon.commands.listen import client_keys
 from daemon.commands.run import start_logging
 from daemon.config import Config
+from daemon.selftest.ask import ask_selftest
 from daemon.selftest.run import Outcome, run_selftest
 from models.errors import UsageError
 
@@ -23,6 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "'test: true'. Exit code 0: all came out as it went in; 1: it did not, and why."
     )
     parser.add_argument("--config", metavar="FILE", type=Path, help="settings of the daemon (default: the defaults)")
+    parser.add_argument(
+        "--live", action="store_true", help="in the daemon that runs with these settings (selftest.live)"
+    )
+    parser.add_argument(
+        "--server-key", type=Path, metavar="FILE", help="with --live: the daemon's public key, if it asks"
+    )
+    parser.add_argument("--client-key", type=Path, metavar="FILE", help="with --live: our own key pair, if it asks")
     parser.add_argument("--bundle", metavar="FOLDER", help="instead of the configured one")
     parser.add_argument("--engine", choices=("auto", "tensorrt", "openvino", "onnxruntime"))
     parser.add_argument("--label", metavar="L", help="one class only (default: each that has a line template)")
@@ -40,6 +49,12 @@ def run(args: argparse.Namespace) -> int:
     if args.fs is not None and args.fs < 1:
         raise UsageError(f"--fs {args.fs}: give the sample rate in Hz")
     start_logging("warning")
+    if args.live:
+        if args.config is None or any((args.bundle, args.engine, args.label, args.fs)):
+            raise UsageError("--live goes with --config alone, and keys: bundle, engine and sound are the daemon's")
+        outcome = ask_selftest(config, client_keys(args.server_key, args.client_key))
+        print(f"{outcome.engine}: {outcome.n_messages} messages of the test at the subscriber")
+        return show(outcome)
     outcome = run_selftest(
         config, fs=args.fs, seconds=args.seconds, label=args.label, progress=lambda text: print(text, file=sys.stderr)
     )

@@ -21,7 +21,6 @@ from pathlib import Path
 
 from daemon.config import ForensicConfig
 from daemon.forensic.freeze import Freeze, write_frozen
-from daemon.forensic.requests import Requests
 from daemon.forensic.store import Store
 from daemon.frames import (
     AudioBlock,
@@ -34,6 +33,7 @@ from daemon.frames import (
     StreamEnd,
     StreamStart,
 )
+from daemon.requests import Requests
 from daemon.takes.side_car import Stamp
 from daemon.takes.take_writer import TakeWriter
 from models.errors import InputError

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from daemon.chosen_bundle import chosen_bundle
-from daemon.config import Config, ForensicConfig, SiteConfig
+from daemon.config import Config, ForensicConfig, SelfTestConfig, SiteConfig
 from daemon.pipeline import with_hop
 from daemon.selftest.judge import Judge, Verdict
 from daemon.selftest.signal import injections
@@ -61,7 +61,13 @@ def private(config: Config, folder: str) -> Config:
         wait_subscriber_s=WAIT_SUBSCRIBER_S,
     )  # fmt: skip
     site = SiteConfig(calibration=config.site.calibration)
-    return dataclasses.replace(config, publish=publish, site=site, forensic=ForensicConfig())
+    return dataclasses.replace(
+        config,
+        publish=publish,
+        site=site,
+        forensic=ForensicConfig(),
+        selftest=SelfTestConfig(),
+    )
 
 
 def run_selftest(

@@ -247,7 +247,7 @@ def test_freeze_says_why_nobody_answers(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["freeze", "--config", str(path)]) == 78
     path.write_text(f'state_dir = "{tmp_path}"\n[forensic]\nmax_mb = 100\n')
     assert main(["freeze", "--config", str(path)]) == 66
-    assert "no daemon with a forensic ring ran there" in capsys.readouterr().err
+    assert "no daemon with forensic.max_mb ran there" in capsys.readouterr().err
 
 
 def test_daemon_freezes_at_a_contact_and_verify_finds_the_records_in_it(

@@ -1,4 +1,4 @@
-"""How 'tonald freeze' asks a running daemon: a file in its state directory, which only its user and root can write.
+"""How a command asks a running daemon: by a file in its state directory, which only its user and root can write.
 
 No signal, which would end a process that does not wait for it, and no socket. ``ID.request`` holds why, at most 200
 characters; the daemon takes it away and leaves ``ID.answer``, one line for people.
@@ -23,7 +23,17 @@ TURN_S = 0.1
 
 
 class Requests:
-    """The daemon's side."""
+    """The daemon's side.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of what is asked for; made if absent.
+
+    Raises
+    ------
+    OSError
+    """
 
     def __init__(self, root: Path) -> None:
         self._folder = root / FOLDER
@@ -39,7 +49,7 @@ class Requests:
                     why = file.read(MAX_WHY)
                 path.unlink()
             except OSError as e:
-                _LOG.warning("forensic ring: request %s passed over: %s", path.name, e.strerror or e)
+                _LOG.warning("request %s passed over: %s", path.name, e.strerror or e)
                 continue
             return path, " ".join(why.split()) or "command"
         return None
@@ -51,11 +61,11 @@ class Requests:
             part.write_text(words + "\n", encoding="utf-8")
             part.replace(request.with_suffix(".answer"))
         except OSError as e:
-            _LOG.warning("forensic ring: no answer to %s: %s", request.name, e.strerror or e)
+            _LOG.warning("no answer to %s: %s", request.name, e.strerror or e)
 
 
-def ask(root: Path, why: str, timeout_s: float) -> str | None:
-    """Ask the daemon whose forensic folder is ``root``; its answer, or None if it gives none in time.
+def ask(root: Path, why: str, timeout_s: float, setting: str) -> str | None:
+    """Ask the daemon that looks into ``root``, if ``setting`` is on; its answer, or None if it gives none in time.
 
     Raises
     ------
@@ -64,7 +74,7 @@ def ask(root: Path, why: str, timeout_s: float) -> str | None:
     """
     folder = root / FOLDER
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder: no daemon with a forensic ring ran there (forensic.max_mb)")
+        raise InputError(f"{folder}: no such folder: no daemon with {setting} ran there")
     name = uuid.uuid4().hex
     request, answer, part = folder / f"{name}.request", folder / f"{name}.answer", folder / f"{name}.part"
     try:
