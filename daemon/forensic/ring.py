@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from daemon.config import ForensicConfig
-from daemon.forensic.freeze import Freeze, write_frozen
+from daemon.forensic.freeze import Freeze
+from daemon.forensic.keeper import FILE_S, Keeper
 from daemon.forensic.store import Store
 from daemon.frames import (
     AudioBlock,
@@ -35,15 +36,12 @@ from daemon.frames import (
 )
 from daemon.requests import Requests
 from daemon.takes.side_car import Stamp
-from daemon.takes.take_writer import TakeWriter
-from models.errors import InputError
 
 __all__ = ["ForensicRing"]
 
 _LOG = logging.getLogger(__name__)
 
 MB = 1_000_000
-FILE_S = 10.0
 QUEUE_S = 20.0
 """Of sound between ``offer`` and the thread at most."""
 TURN_S = 0.25
@@ -71,11 +69,12 @@ class ForensicRing:
 
     def __init__(self, root: Path, settings: ForensicConfig, stamp: Stamp) -> None:
         self._settings, self._stamp = settings, stamp
-        self._store = Store(root, settings.max_mb * MB, settings.frozen_mb * MB, settings.reserve_mb * MB)
+        store = Store(root, settings.max_mb * MB, settings.frozen_mb * MB, settings.reserve_mb * MB)
+        self._keeper = Keeper(store, settings, stamp, self._tell)  # the thread's own
         self._requests = Requests(root)
         self._thread = threading.Thread(target=self._run, name="forensic", daemon=True)
         # shared, under _changed:
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(threading.RLock())
         self._queue: deque[Event | Freeze] = deque()
         self._waiting_s = 0.0
         self._closing = False
@@ -85,13 +84,6 @@ class ForensicRing:
         self._start: StreamStart | None = None
         self._dropping: tuple[int, int] | None = None  # first sample, samples
         self._lost_total = 0
-        # of the thread:
-        self._writer = TakeWriter(self._store.ring, stamp, file_s=FILE_S, sync=False)
-        self._now: StreamStart | None = None
-        self._position = 0
-        self._pending: list[Freeze] = []
-        self._refused: tuple[int, int, str] | None = None  # first sample, samples, why
-        self._n_lost_seen = 0
 
     def start(self) -> None:
         """Begin."""
@@ -150,8 +142,8 @@ class ForensicRing:
         if self._dropping is not None and self._start is not None:
             first, n = self._dropping
             self._dropping = None
-            self._lost_total += n
-            self._tell(self._start, "lost", first, n, n, "the disk is too slow: the queue was full")
+            words = "the disk is too slow: the queue was full"
+            self._tell(self._start.source, self._start.epoch, "lost", first, n, n, words, None)
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Write what waits, freeze what is pending as far as it is there, end the thread."""
@@ -167,147 +159,43 @@ class ForensicRing:
 
     def _run(self) -> None:
         try:
-            while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: bool(self._queue) or self._closing, TURN_S)
-                    item = self._queue.popleft() if self._queue else None
-                    if item is None and self._closing:
-                        break
-                    if isinstance(item, AudioBlock):
-                        self._waiting_s -= item.n_samples / item.fs
-                        self._changed.notify_all()
+            while (item := self._next()) is not None or not self._closing:
                 if item is not None:
-                    self._take(item)
-                self._command()
-                self._freeze_complete(ended=False)
-            self._write(None)
-            self._freeze_complete(ended=True)
+                    self._keeper.process(item)
+                if (found := self._requests.take()) is not None:
+                    self._requests.answer(found[0], self._keeper.command(found[1]))
+            self._keeper.finish()
         except BaseException as e:  # noqa: BLE001  (raised in the processing thread, see offer)
             with self._changed:
                 self._failure = e
                 self._changed.notify_all()
 
-    def _take(self, item: Event | Freeze) -> None:
-        if isinstance(item, Freeze):
-            if not any(p.takes_in(item) for p in self._pending):
-                self._pending.append(item)
-            return
-        if isinstance(item, StreamStart):
-            self._now, self._position = item, 0
-        if isinstance(item, AudioBlock):
-            self._position = item.first_sample + item.n_samples
-            if not self._room(item):
-                self._refuse(item, "the disk is full but for the reserve")
-                return
-        self._write(item)
-        if isinstance(item, StreamEnd):
-            self._tell_refused()
-            self._freeze_complete(ended=True)
-            self._now = None
-
-    def _write(self, event: Event | None) -> None:
-        """Write an event, None: finish the file under way; take whole files into the store."""
-        try:
-            if event is None:
-                self._writer.close("frozen, or the daemon ended")
-            else:
-                self._writer.process(event)
-            if isinstance(event, AudioBlock):
-                self._tell_refused()
-        except InputError as e:
-            n = self._writer.n_lost - self._n_lost_seen
-            self._n_lost_seen = self._writer.n_lost
-            self._refused = self._refused or (self._position - n, 0, str(e))
-            self._refused = (self._refused[0], self._refused[1] + n, self._refused[2])
-        for path, take in self._writer.done:
-            self._store.add(path, take)
-        self._writer.done.clear()
-
-    def _room(self, block: AudioBlock) -> bool:
-        """Whether the disk may be written to; asked for each block, for others fill it too."""
-        return self._store.room_for(4 * block.x.size)
-
-    def _refuse(self, block: AudioBlock, why: str) -> None:
-        first, n, _ = self._refused or (block.first_sample, 0, why)
-        self._refused = first, n + block.n_samples, why
-        if n == 0:
-            _LOG.error("forensic ring: %s: nothing is kept from sample %d on", why, first)
-
-    def _tell_refused(self) -> None:
-        if self._refused is None or self._now is None:
-            return
-        first, n, why = self._refused
-        self._refused = None
+    def _next(self) -> Event | Freeze | None:
+        """What waits longest; None if nothing does for a moment."""
         with self._changed:
-            self._lost_total += n
-        self._tell(self._now, "lost", first, n, n, why)
+            self._changed.wait_for(lambda: bool(self._queue) or self._closing, TURN_S)
+            item = self._queue.popleft() if self._queue else None
+            if isinstance(item, AudioBlock):
+                self._waiting_s -= item.n_samples / item.fs
+                self._changed.notify_all()
+            return item
 
     def _tell(
-        self, start: StreamStart, event: str, first: int, n: int, n_missing: int, words: str, folder: str | None = None
+        self,
+        source: str,
+        epoch: int,
+        event: Literal["frozen", "lost"],
+        first: int,
+        n: int,
+        n_missing: int,
+        words: str,
+        folder: str | None,
     ) -> None:
+        """Log, and keep for ``news``; both threads come here."""
+        of_span = folder is None and words.startswith("not frozen")  # its samples were in the ring, or counted before
+        with self._changed:
+            self._lost_total += n if event == "lost" and not of_span else 0
+            total = self._lost_total
         level = logging.INFO if event == "frozen" else logging.WARNING
-        _LOG.log(level, "forensic ring: %s: %s", event, f"{words}{f' -> {folder}' if folder else ''}")
-        told: Forensic = Forensic(
-            start.source, start.epoch, "frozen" if event == "frozen" else "lost", first, n, n_missing, words, folder,
-            self._lost_total,
-        )  # fmt: skip
-        self._news.append(told)
-
-    # freezing
-
-    def _command(self) -> None:
-        """Take a request of 'tonald freeze', if there is one."""
-        found = self._requests.take()
-        if found is None:
-            return
-        request, why = found
-        s, now = self._settings, self._now
-        if now is None:
-            self._requests.answer(request, "nothing is frozen: the source gives no sound at present")
-            return
-        first = max(0, self._position - round(s.before_s * now.fs))
-        end = self._position + round(s.after_s * now.fs)
-        self._take(Freeze(now.source, self._stamp.stream, now.epoch, first, end, now.fs, [f"command: {why}"]))
-        self._requests.answer(
-            request, f"freezing up to {s.before_s:g} s before and {s.after_s:g} s after into {self._store.frozen}"
-        )
-
-    def _freeze_complete(self, *, ended: bool) -> None:
-        """Write each span whose end was reached, or all, where no more comes."""
-        for freeze in [f for f in self._pending if ended or self._position >= f.end or not self._same_stream(f)]:
-            self._pending.remove(freeze)
-            self._freeze(freeze)
-
-    def _same_stream(self, freeze: Freeze) -> bool:
-        return self._now is not None and (self._now.source, self._now.epoch) == (freeze.source, freeze.epoch)
-
-    def _freeze(self, freeze: Freeze) -> None:
-        self._write(None)
-        words = "; ".join(freeze.why)
-        of_stream = (freeze.stream, freeze.source, freeze.epoch)
-        held = [
-            s for s in self._store.segments
-            if (s.take.stamp.stream, s.take.source, s.take.epoch) == of_stream
-            and s.take.first_sample < freeze.end and s.end > freeze.first
-        ]  # fmt: skip
-        while held and not self._store.frozen_fits(sum(s.n_bytes for s in held)):
-            del held[0]  # the newest part is kept
-        n_bytes = sum(s.n_bytes for s in held)
-        at = StreamStart(freeze.source, freeze.epoch, freeze.fs, ())
-        n_wanted = freeze.end - freeze.first
-        if not held or not self._store.room_for(n_bytes, spare=held[0]):
-            why = "the ring holds nothing of it" if not held else "the disk is full but for the reserve"
-            self._tell(at, "lost", freeze.first, n_wanted, n_wanted, f"not frozen, {why}: {words}")
-            return
-        began = time.monotonic()
-        try:
-            for name in self._store.trim_frozen(n_bytes):
-                _LOG.warning("forensic ring: frozen %s deleted: forensic.frozen_mb is full", name)
-            frozen = write_frozen(freeze, held, self._store.frozen)
-        except (InputError, OSError) as e:
-            self._tell(at, "lost", freeze.first, n_wanted, n_wanted, f"not frozen, {e}: {words}")
-            return
-        _LOG.debug("forensic ring: frozen in %.2f s", time.monotonic() - began)
-        self._tell(
-            at, "frozen", frozen.first_sample, frozen.n_samples, frozen.n_missing, words, frozen.folder.name
-        )  # fmt: skip
+        _LOG.log(level, "forensic ring: %s: %s%s", event, words, f" -> {folder}" if folder else "")
+        self._news.append(Forensic(source, epoch, event, first, n, n_missing, words, folder, total))

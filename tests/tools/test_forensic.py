@@ -183,8 +183,8 @@ def wait_until(true: object, seconds: float = 60.0) -> None:
 
 def test_a_disk_that_stands_still_never_holds_up_live_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rig, go = Rig(tmp_path), threading.Event()
-    real = rig.ring._writer.process
-    monkeypatch.setattr(rig.ring._writer, "process", lambda event: (go.wait(60.0), real(event)))
+    real = rig.ring._keeper._writer.process
+    monkeypatch.setattr(rig.ring._keeper._writer, "process", lambda event: (go.wait(60.0), real(event)))
     x = sound(60 * FS)
     for event in [start(), *blocks(x)]:
         rig.ring.offer(event, wait=False)  # returns though the disk does nothing
