@@ -97,8 +97,9 @@ class Keeper:
             if isinstance(event, AudioBlock):
                 self._tell_refused()
         except InputError as e:
-            n = self._writer.n_lost - self._n_lost_seen
-            self._refuse(self._position - n, n, str(e))
+            first = self._position if self._writer.lost_from is None else self._writer.lost_from
+            self._refuse(first, self._writer.n_lost - self._n_lost_seen, str(e))
+            self._writer.lost_from = None
         self._n_lost_seen = self._writer.n_lost
         for path, take in self._writer.done:
             self._store.add(path, take)
@@ -109,7 +110,7 @@ class Keeper:
         if self._refused is None:
             _LOG.error("forensic ring: %s: nothing is kept from sample %d on", why, first)
             self._refused = first, 0, why
-        self._refused = self._refused[0], self._refused[1] + n, self._refused[2]
+        self._refused = min(self._refused[0], first), self._refused[1] + n, self._refused[2]
 
     def _tell_refused(self) -> None:
         if self._refused is not None and self._now is not None:

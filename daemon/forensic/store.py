@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 from collections import deque
@@ -100,11 +101,22 @@ class Store:
 
     def room_for(self, n_bytes: int, spare: Segment | None = None) -> bool:
         """Whether the disk has room, beside the reserve; the oldest of the ring goes for it, up to ``spare``."""
-        while shutil.disk_usage(self.ring).free < self._reserve + n_bytes:
-            if not self.segments or self.segments[0] is spare:
-                return False
-            self._delete_oldest()
+        try:
+            while shutil.disk_usage(self.ring).free < self._reserve + n_bytes:
+                if not self.segments or self.segments[0] is spare:
+                    return False
+                self._delete_oldest()
+        except OSError as e:  # the folders went: make them again, for the next time
+            _LOG.error("forensic ring: %s: %s", self.ring, e.strerror or e)
+            self._make_again()
+            return False
         return True
+
+    def _make_again(self) -> None:
+        self.segments.clear()
+        for folder in (self.ring, self.frozen):
+            with contextlib.suppress(OSError):  # the caller has said that there is no room
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def frozen_fits(self, n_bytes: int) -> bool:
         """Whether so much could be frozen at all."""
@@ -124,6 +136,12 @@ class Store:
         return gone
 
     def _add(self, path: Path, take: Take) -> None:
+        try:
+            self._count(path, take)
+        except OSError as e:
+            _LOG.error("forensic ring: %s went as soon as it was written: %s", path.name, e.strerror or e)
+
+    def _count(self, path: Path, take: Take) -> None:
         size = path.stat().st_size + side_car_of(path).stat().st_size
         self.segments.append(Segment(path, take, size))
 
@@ -133,5 +151,8 @@ class Store:
         return segment.n_bytes
 
     def _remove(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
-        side_car_of(path).unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+            side_car_of(path).unlink(missing_ok=True)
+        except OSError as e:  # read-only: nothing more is written either
+            _LOG.error("forensic ring: %s cannot be deleted: %s", path, e.strerror or e)

@@ -61,6 +61,9 @@ class TakeWriter:
         """Files that are whole; the caller may take them out."""
         self.n_lost = 0
         """Samples per channel that no file took."""
+        self.lost_from: int | None = None
+        """First of them; the caller sets it back."""
+        self._problem: InputError | None = None
 
     def __enter__(self) -> TakeWriter:
         return self
@@ -80,26 +83,36 @@ class TakeWriter:
         InputError
             If a file cannot be written; what was not written of this event is lost, and the next file says so.
         """
+        self._problem = None
         match event:
             case StreamStart():
-                self.close("another stream began")
+                self._finish("another stream began")
                 self._start, self._clock = event, StreamClock(event)
                 self._encoding = self._wanted or encoding_for(len(event.channels), event.fs)
                 self._position, self._began, self._n_missing = 0, "start", None
             case AudioBlock() if self._start is not None and event.epoch == self._start.epoch:
                 self._block(event)
             case Gap() if self._start is not None and event.n_missing is not None and event.channel is None:
-                self.close(f"gap: {event.reason}")
+                self._finish(f"gap: {event.reason}")
                 self._position = event.first_sample + event.n_missing
                 self._began, self._n_missing = f"gap: {event.reason}", event.n_missing + (self._n_missing or 0)
             case ClockUpdate() if self._clock is not None:
                 if event.clock.n_steps != self._clock.state().n_steps:
-                    self.close("the system clock stepped")
-                    self._began, self._n_missing = "the system clock stepped", 0
+                    self._finish("the system clock stepped")
+                    self._began = "the system clock stepped"
                 self._clock.put(event)
             case StreamEnd():
-                self.close("end of the stream")
+                self._finish("end of the stream")
                 self._start = None
+        if self._problem is not None:
+            raise self._problem
+
+    def _finish(self, why: str) -> None:
+        """Close; what goes wrong is raised when the event is dealt with."""
+        try:
+            self.close(why)
+        except InputError as e:
+            self._problem = e
 
     def close(self, why: str) -> None:
         """Finish the file under way, if there is one.
@@ -136,50 +149,42 @@ class TakeWriter:
     def _abandon(self, opened: _Open, why: str) -> None:
         n = opened.file.n_samples
         opened.file.discard()
-        self.n_lost += n
+        self._lose(opened.first_sample, n)
         self._began, self._n_missing = why, n + (opened.n_missing or 0)
+
+    def _lose(self, first_sample: int, n: int) -> None:
+        self.n_lost += n
+        self.lost_from = first_sample if self.lost_from is None else min(self.lost_from, first_sample)
 
     def _block(self, block: AudioBlock) -> None:
         assert self._start is not None
         if block.first_sample != self._position:
             n = block.first_sample - self._position
-            self.close("samples were passed over")
+            self._finish("samples were passed over")
             self._began, self._n_missing = "samples were passed over", n + (self._n_missing or 0)
             self._position = block.first_sample
         n_channels = len(self._start.channels)
         n_most = max(1, min(round(self._file_s * block.fs), most_samples(n_channels)))
         if self._encoding == "flac" and not exact_in_24_bits(block.x):
-            self.close("24 bits do not hold what follows")
+            self._finish("24 bits do not hold what follows")
             self._encoding = "wav"
         at = 0
-        while at < block.n_samples:
-            try:
+        try:
+            while at < block.n_samples:
                 opened = self._open or self._begin(block.first_sample + at)
-            except InputError:
-                self._pass_over(block, at)
-                raise
-            n = min(block.n_samples - at, n_most - opened.file.n_samples)
-            try:
+                n = min(block.n_samples - at, n_most - opened.file.n_samples)
                 opened.file.write(block.x[:, at : at + n])
-            except InputError:
-                self._open = None
-                self._abandon(opened, "the disk did not take it")
-                self._pass_over(block, at)
-                raise
-            at += n
-            self._position = block.first_sample + at
-            if opened.file.n_samples >= n_most:
-                try:
-                    self.close("length")
-                except InputError:
-                    self._pass_over(block, at)
-                    raise
-
-    def _pass_over(self, block: AudioBlock, at: int) -> None:
-        """Count what is left of a block as lost."""
-        n = block.n_samples - at
-        self.n_lost += n
-        self._n_missing = n + (self._n_missing or 0)
+                at += n
+                if opened.file.n_samples >= n_most:
+                    self._finish("length")
+        except InputError as e:  # no file could be begun, or written to
+            self._problem = e
+            opened_now, self._open = self._open, None
+            if opened_now is not None:
+                self._abandon(opened_now, "the disk did not take it")
+            n = block.n_samples - at
+            self._lose(block.first_sample + at, n)
+            self._n_missing = n + (self._n_missing or 0)
         self._position = block.first_sample + block.n_samples
 
     def _begin(self, first_sample: int) -> _Open:

@@ -174,6 +174,25 @@ def test_full_disk_drops_counts_and_tells_and_goes_on_when_there_is_room(
     assert resumed.first_sample == lost[-1].first_sample + lost[-1].n_missing
 
 
+def test_folders_that_vanish_cost_sound_that_is_counted_and_not_the_daemon(tmp_path: Path) -> None:
+    x, rig = sound(60 * FS), Rig(tmp_path)
+    rig.feed([start(), *blocks(x[:, : 15 * FS])])
+    wait_until(lambda: not rig.ring._queue)
+    shutil.rmtree(tmp_path)
+    rig.feed(blocks(x[:, 15 * FS :], 15 * FS))
+    wait_until(lambda: not rig.ring._queue)
+    rig.ring.record(contact(48 * FS, 5 * FS))
+    news = rig.close()
+    assert [n.event for n in news][-1] == "frozen"
+    lost = [n for n in news if n.event == "lost"]
+    assert sum(n.n_missing for n in lost) == lost[-1].lost_samples_total
+    ((got, take),) = audio_in(rig.frozen()[0])
+    np.testing.assert_array_equal(got, x[:, take.first_sample : take.first_sample + take.n_samples])
+    takes = sorted((read_take(p) for p in (tmp_path / "ring").glob("*.flac")), key=lambda t: t.first_sample)
+    assert takes[0].first_sample == lost[-1].first_sample + lost[-1].n_missing  # not one sample is unaccounted for
+    assert lost[-1].first_sample == 10 * FS  # the file under way went, too
+
+
 def wait_until(true: object, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not true():  # type: ignore[operator]
