@@ -105,7 +105,7 @@ class Judge:
 
     def _verdict(self, epoch: int, injection: Injection, channel: str) -> Verdict:
         heard, label = self._heard[epoch, channel], injection.label
-        n_expected = self._spec.n_windows(self._fs, injection.x.size)
+        n_expected = self._spec.n_windows(self._fs, injection.n_samples)
         problems = []
         if heard.slots != set(range(n_expected)):
             problems.append(f"{len(heard.slots)} of {n_expected} windows came out")

@@ -100,7 +100,7 @@ def run_selftest(
     bundle = chosen_bundle(config)
     spec = with_hop(bundle.spec, config.window.hop_s)
     rate, channels = fs or config.source.fs or DEFAULT_FS, channels_of(config)
-    put_in = injections(bundle, spec, rate, seconds, label)
+    put_in = injections(bundle, spec, rate, seconds, label, n_channels=len(channels))
     judge = Judge(put_in, spec, rate, channels)
     problems, n = [], 0
     with tempfile.TemporaryDirectory(prefix="tonald-selftest-") as folder:

@@ -36,10 +36,17 @@ class Injection:
     freq_hz: tuple[float, ...]
     """Tonals that must come out."""
     x: F32
-    """``(n_samples,)``, full scale 1."""
+    """``(n_channels, n_samples)``, full scale 1; noise and phases of each channel are its own."""
+
+    @property
+    def n_samples(self) -> int:
+        """Per channel."""
+        return int(self.x.shape[1])
 
 
-def injections(bundle: Bundle, spec: FeatureSpec, fs: int, seconds: float, label: str | None = None) -> list[Injection]:
+def injections(
+    bundle: Bundle, spec: FeatureSpec, fs: int, seconds: float, label: str | None = None, *, n_channels: int = 1
+) -> list[Injection]:
     """One injection for each class with a template (or for ``label`` alone), and one of noise alone.
 
     Parameters
@@ -51,6 +58,7 @@ def injections(bundle: Bundle, spec: FeatureSpec, fs: int, seconds: float, label
     seconds : float
         Of each.
     label : str, optional
+    n_channels : int
 
     Raises
     ------
@@ -76,20 +84,20 @@ def injections(bundle: Bundle, spec: FeatureSpec, fs: int, seconds: float, label
             for f, presence in zip(group.freq_hz, group.presence, strict=True)
             if presence >= LEAST_PRESENCE and f < highest
         )
-        made.append(Injection(name, tuple(freqs), _sound(freqs, fs, n, spec.bin_hz, i)))
-    made.append(Injection("", (), _sound([], fs, n, spec.bin_hz, len(made))))
+        made.append(Injection(name, tuple(freqs), _sound(freqs, fs, (n_channels, n), spec.bin_hz, i)))
+    made.append(Injection("", (), _sound([], fs, (n_channels, n), spec.bin_hz, len(made))))
     return made
 
 
-def _sound(freqs: list[float], fs: int, n: int, bin_hz: float, seed: int) -> F32:
+def _sound(freqs: list[float], fs: int, shape: tuple[int, int], bin_hz: float, seed: int) -> F32:
     """Tonals of `SNR_DB` in white noise: ``A^2 / 2 = snr * noise power in one bin``."""
     rng = np.random.default_rng(seed)
-    x = NOISE_RMS * rng.standard_normal(n)
+    x = NOISE_RMS * rng.standard_normal(shape)
     noise_in_bin = 2.0 * NOISE_RMS**2 / fs * HANN_BINS * bin_hz
     amplitude = np.sqrt(2.0 * noise_in_bin * 10.0 ** (SNR_DB / 10.0))
-    t = np.arange(n) / fs
+    t = np.arange(shape[1]) / fs
     for f in freqs:
-        x += amplitude * np.cos(2.0 * np.pi * f * t + rng.uniform(0.0, 2.0 * np.pi))
+        x += amplitude * np.cos(2.0 * np.pi * f * t + rng.uniform(0.0, 2.0 * np.pi, (shape[0], 1)))
     sound: F32 = x.astype(np.float32)
     sound.setflags(write=False)
     return sound

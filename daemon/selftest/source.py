@@ -1,4 +1,4 @@
-"""Injected sound as a source: one stream after the other, the same on every channel."""
+"""Injected sound as a source: one stream after the other, the same tonals on every channel."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def events(
     n_block = max(1, round(block_s * fs))
     for epoch, injection in enumerate(injections):
         yield StreamStart(SOURCE, epoch, fs, tuple(channels), f"self-test: {injection.label or 'noise'}")
-        for first in range(0, injection.x.size, n_block):
-            x = np.tile(injection.x[first : first + n_block], (len(channels), 1))
+        for first in range(0, injection.n_samples, n_block):
+            x = np.ascontiguousarray(injection.x[:, first : first + n_block])
             x.setflags(write=False)
             yield AudioBlock(SOURCE, epoch, first, fs, x)
-        yield StreamEnd(SOURCE, epoch, injection.x.size, final=epoch == len(injections) - 1)
+        yield StreamEnd(SOURCE, epoch, injection.n_samples, final=epoch == len(injections) - 1)
 
 
 class InjectedSource:

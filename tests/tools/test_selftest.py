@@ -31,7 +31,8 @@ def bundle() -> Bundle:
 def heard(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> list[Message]:
     """All that a subscriber hears of a self-test of one class on two channels."""
     config = private(Config.parse("[source]\nn_channels = 2\n"), str(tmp_path_factory.mktemp("out")))
-    source = InjectedSource(injections(bundle, bundle.spec, FS, 20.0, "vessel_1"), FS, ("ch0", "ch1"))
+    put_in = injections(bundle, bundle.spec, FS, 20.0, "vessel_1", n_channels=2)
+    source = InjectedSource(put_in, FS, ("ch0", "ch1"))
     service = Service(config, source=source, test=True)
     service.start()
     messages = []
@@ -131,7 +132,7 @@ def test_channels_are_those_of_the_settings_and_tones_stand_out(bundle: Bundle) 
     assert channels_of(Config.parse("[source]\nchannels = [2, 0]\n")) == ("ch2", "ch0")
     assert channels_of(Config.parse("[source]\nn_channels = 3\n")) == ("ch0", "ch1", "ch2")
     for put_in in injections(bundle, bundle.spec, FS, 20.0):
-        power = np.abs(np.fft.rfft(put_in.x)) ** 2
+        power = np.abs(np.fft.rfft(put_in.x[0])) ** 2
         for f in put_in.freq_hz:
             at = round(f * 20.0)
             assert power[at - 1 : at + 2].max() > 100 * np.median(power)
