@@ -23,9 +23,8 @@ else:
     import tomli as tomllib
 
 __all__ = [
-    "Config", "ContactsConfig", "DemonConfig", "EngineConfig", "ExtractConfig", "JournalConfig", "LogConfig",
-    "PublishConfig",
-    "SiteConfig", "SourceConfig", "WindowConfig", "reference",
+    "Config", "ContactsConfig", "DemonConfig", "EngineConfig", "ExtractConfig", "ForensicConfig", "JournalConfig",
+    "LogConfig", "PublishConfig", "SelfTestConfig", "SiteConfig", "SourceConfig", "WindowConfig", "reference",
 ]  # fmt: skip
 
 SourceKind = Literal["simulated", "file", "pcm", "device"]
@@ -262,6 +261,34 @@ class JournalConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ForensicConfig:
+    """Raw sound kept on disk, and frozen around contacts."""
+
+    max_mb: int = _key(0, "MB of the latest sound kept in state_dir/forensic, oldest deleted first; 0: none")
+    frozen_mb: int = _key(1000, "MB of frozen sound, oldest deleted first")
+    reserve_mb: int = _key(500, "MB of the disk left free, whatever the budgets say")
+    before_s: float = _key(60.0, "s frozen before a contact was first heard, or before the command")
+    after_s: float = _key(30.0, "s frozen after it started, or after the command")
+    on: Literal["contacts", "command"] = _key("contacts", "contacts freeze, and 'tonald freeze'; or the command only")
+    labels: tuple[str, ...] = _key((), "contacts of which labels freeze; empty: of all")
+
+    def __post_init__(self) -> None:
+        for name, most in (("max_mb", 0), ("frozen_mb", 1), ("reserve_mb", 0)):
+            if getattr(self, name) < most:
+                raise ConfigError(f"forensic.{name} = {getattr(self, name)}: give {most} or more")
+        for name in ("before_s", "after_s"):
+            if not 0.0 <= getattr(self, name) <= 3600.0:
+                raise ConfigError(f"forensic.{name} = {getattr(self, name)}: give 0 to 3600 s")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SelfTestConfig:
+    """Known signatures put into the running daemon."""
+
+    live: bool = _key(False, "let 'tonald selftest --live' put known signatures in, marked test; needs state_dir")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LogConfig:
     """What goes to standard error."""
 
@@ -286,6 +313,8 @@ class Config:
     site: SiteConfig = field(default_factory=SiteConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
     journal: JournalConfig = field(default_factory=JournalConfig)
+    forensic: ForensicConfig = field(default_factory=ForensicConfig)
+    selftest: SelfTestConfig = field(default_factory=SelfTestConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
@@ -293,6 +322,10 @@ class Config:
             raise ConfigError(f"node = {self.node!r}: use 1 to 64 letters, digits, '_', '.' or '-'")
         if self.site.refresh_hours and not self.state_dir:
             raise ConfigError("site.refresh_hours needs a place to write to: set state_dir")
+        if self.forensic.max_mb and not self.state_dir:
+            raise ConfigError("forensic.max_mb needs a place to write to: set state_dir")
+        if self.selftest.live and not self.state_dir:
+            raise ConfigError("selftest.live needs a place where it can be asked: set state_dir")
 
     @classmethod
     def load(cls, path: Path) -> Config:

@@ -16,8 +16,8 @@ from models.verdict import Detection, Verdict
 
 __all__ = [
     "Analysed", "AudioBlock", "Backlog", "ClockState", "ClockUpdate", "Contact", "ContactLine", "Detection", "Event",
-    "Gap", "Modulated", "Overload", "Reason", "Record", "Signature", "Skipped", "Source", "SourceState", "StreamEnd",
-    "StreamStart", "TonalLine", "Verdict", "Window",
+    "Forensic", "Gap", "Modulated", "Overload", "Reason", "Record", "Signature", "Skipped", "Source", "SourceState",
+    "StreamEnd", "StreamStart", "TonalLine", "Verdict", "Window",
 ]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
@@ -149,12 +149,32 @@ class Overload:
     """For people."""
 
 
+@dataclass(frozen=True, slots=True)
+class Forensic:
+    """What happened to the sound kept on disk (daemon.forensic)."""
+
+    source: str
+    epoch: int
+    event: Literal["frozen", "lost"]
+    """A span was frozen; or samples were not kept, or a span could not be frozen."""
+    first_sample: int
+    n_samples: int
+    n_missing: int
+    """Of the samples concerned, those that are not on disk."""
+    words: str
+    """For people: why it was frozen, or what went wrong."""
+    folder: str | None = None
+    """Name of the folder below ``forensic/frozen`` in the state directory."""
+    lost_samples_total: int = 0
+    """Samples per channel that the ring did not keep since the daemon started."""
+
+
 Event: TypeAlias = StreamStart | AudioBlock | Gap | ClockUpdate | StreamEnd | SourceState
 
 
 Record: TypeAlias = (
     "StreamStart | Analysed | Skipped | Signature | Contact | Modulated | Gap | ClockUpdate | StreamEnd | SourceState "
-    "| Overload"
+    "| Overload | Forensic"
 )
 """What the pipeline makes of events."""
 

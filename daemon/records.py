@@ -22,6 +22,7 @@ from daemon.frames import (
     Contact,
     ContactLine,
     Detection,
+    Forensic,
     Gap,
     Modulated,
     Overload,
@@ -166,6 +167,8 @@ class Recorder:
                 yield from self._clock(record)
             case SourceState():
                 yield from self._state(record)
+            case Forensic():
+                yield self._forensic(record)
             case Overload():
                 self._step = record.step
                 yield from self._statuses(record.source, "running", detail=record.words)
@@ -388,6 +391,23 @@ class Recorder:
             "reason": _text(gap.reason), "duration_ns": gap.duration_ns, "err_ns": gap.err_ns, "journal_seq": None,
         }  # fmt: skip
         return Message(topic_of("gap", channel or _topic_safe(gap.source)), body)
+
+    # sound kept on disk
+
+    def _forensic(self, record: Forensic) -> Message:
+        stream = self._streams.get(record.source)
+        known = stream is not None and stream.start.epoch == record.epoch
+        body = {
+            **common(
+                self._identity, "forensic", epoch=record.epoch, first_sample=record.first_sample,
+                n_samples=record.n_samples,
+                t_first_sample_ns=stream.clock.utc_ns(record.epoch, record.first_sample) if stream and known else None,
+                clock=stream.clock.state(record.first_sample) if stream and known else None,
+            ),
+            "source": _text(record.source), "event": record.event, "words": _text(record.words),
+            "folder": record.folder, "n_missing": record.n_missing, "lost_samples_total": record.lost_samples_total,
+        }  # fmt: skip
+        return Message(topic_of("forensic"), body)
 
 
 def contact_id(identity: Identity, contact: Contact) -> str:

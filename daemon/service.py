@@ -24,12 +24,14 @@ from daemon.clock_system import Clocks, read_clocks
 from daemon.compose import Composition
 from daemon.config import Config
 from daemon.curve import CurveServer
+from daemon.forensic.ring import ForensicRing
 from daemon.frames import (
     Analysed,
     AudioBlock,
     ClockUpdate,
     Contact,
     Event,
+    Forensic,
     Gap,
     Overload,
     Record,
@@ -46,8 +48,10 @@ from daemon.overload import Ladder
 from daemon.pipeline import with_hop
 from daemon.publisher import Publisher
 from daemon.records import Recorder, info_message
+from daemon.selftest.live import LiveSelfTest
 from daemon.site_refresh import SiteEstimate, SiteEstimator
 from daemon.site_state import Site, choose_site, next_version, save_site, site_path
+from daemon.takes.side_car import Stamp
 from daemon.wire import Identity, Message
 from models.engines import EngineReport, open_engine
 from models.engines.base import Engine
@@ -100,6 +104,10 @@ class Service:
         Called in the processing thread with each message that is published.
     clocks : callable
         Reads the clocks of the machine.
+    source : Source, optional
+        Instead of the one that the settings name.
+    test : bool
+        Whether every record says that its sound was injected.
 
     Raises
     ------
@@ -108,9 +116,16 @@ class Service:
     """
 
     def __init__(
-        self, config: Config, on_message: Callable[[Message], None] | None = None, clocks: Clocks = read_clocks
+        self,
+        config: Config,
+        on_message: Callable[[Message], None] | None = None,
+        clocks: Clocks = read_clocks,
+        *,
+        source: Source | None = None,
+        test: bool = False,
     ) -> None:
         self.config, self._clocks = config, clocks
+        self._given_source, self._test = source, test
         self.counts = Counts()
         self.problems: list[str] = []
         """What was wrong with streams, one line each."""
@@ -132,7 +147,7 @@ class Service:
         ``progress`` is called with one line now and then while an engine takes minutes to open.
         """
         c = self.config
-        self.source: Source = open_source(c.source, self._clocks)
+        self.source: Source = self._given_source or open_source(c.source, self._clocks)
         try:
             self.bundle = chosen_bundle(c)
             self.spec: FeatureSpec = with_hop(self.bundle.spec, c.window.hop_s)
@@ -163,22 +178,39 @@ class Service:
         _LOGGER.log(logging.ERROR if self._site.problem else logging.INFO, "site calibration: %s", self._site.words())
         stages = Composition.of(c, self.bundle, engine, self._site)
         self._extractor, self.contact_rule = stages.extractor, stages.rule
-        self._pipeline = stages.pipeline()
+        self._stages, self._pipeline = stages, stages.pipeline()
         refresh_s = 3600.0 * c.site.refresh_hours
         self._estimator = SiteEstimator(self.bundle, stages.explainer, refresh_s) if refresh_s else None
-        identity = dataclasses.replace(Identity.new(c.node, self.bundle.id), calibration_id=self._site.id)
+        identity = dataclasses.replace(
+            Identity.new(c.node, self.bundle.id), calibration_id=self._site.id, test=self._test
+        )
         self._recorder = Recorder(
             identity, self.spec, self.bundle.labels,
             masks=c.publish.masks, explain=c.publish.explain, spectrogram=c.publish.spectrogram,
         )  # fmt: skip
+        self._forensic = self._open_forensic(identity)
+        self._selftest = LiveSelfTest.of(c, self.bundle, self.spec)
         self.publisher = Publisher(
             identity, c.publish.endpoints, hwm=c.publish.hwm, stall_timeout_s=c.publish.stall_timeout_s,
             curve=CurveServer.of(c.publish), journal=(journal := open_journal(c)),
             replay_endpoints=replay_endpoints(c) if journal else (),
         )  # fmt: skip
         self.publisher.start()
+        if self._forensic is not None:
+            self._forensic.start()
+        if self._selftest is not None:
+            self._selftest.start()
         self._report = report
         self.publisher.put(self._info(), wait=True)
+
+    def _open_forensic(self, identity: Identity) -> ForensicRing | None:
+        """The ring that keeps the latest sound; None: none is wanted."""
+        c = self.config
+        if not c.forensic.max_mb:
+            return None
+        version = importlib.metadata.version("tonald")
+        stamp = Stamp(c.node, identity.publisher, version, identity.bundle, identity.calibration_id)
+        return ForensicRing(Path(c.state_dir) / "forensic", c.forensic, stamp)
 
     def _info(self) -> Message:
         """What this daemon is at present."""
@@ -217,12 +249,26 @@ class Service:
         stuck = self._thread.is_alive()
         if stuck:
             _LOGGER.error("the processing thread did not end within %.0f s: what it held is lost", timeout_s)
+        self._close_forensic(stuck=stuck)
+        if self._selftest is not None:
+            self._selftest.close()
         if through:
             self.publisher.flush(2 * self.config.publish.stall_timeout_s)
         self.publisher.close(self.config.publish.stall_timeout_s if through else CLOSE_S)
         if not stuck:
             self.source.close()
             self._engine.close()
+
+    def _close_forensic(self, *, stuck: bool) -> None:
+        """Let the ring finish, and publish its last news."""
+        if self._forensic is None:
+            return
+        self._forensic.close()
+        if stuck or self.publisher.failed is not None:
+            return
+        for record in self._forensic.news():
+            for message in self._recorder.process(record):
+                self.publisher.put(message, wait=True)
 
     def raise_failure(self) -> None:
         """Raise what ended a thread, if it did not end well.
@@ -245,6 +291,7 @@ class Service:
                 event = self.source.read(READ_TIMEOUT_S)
                 if event is not None and self._process(event):
                     break
+                self._inject()
             if self._running:
                 source, epoch, position = self._running
                 self._process(StreamEnd(source, epoch, position, final=True))
@@ -266,9 +313,13 @@ class Service:
     def _process(self, event: Event) -> bool:
         """Publish what follows from an event; True if the source is through."""
         self._note(event)
+        if self._forensic is not None:
+            self._forensic.offer(event, wait=not self.source.live)
         estimate = None
-        for record in itertools.chain(self._keep_up(event), self._pipeline.process(event)):
+        for record in itertools.chain(self._keep_up(event), self._pipeline.process(event), self._kept()):
             self._count(record)
+            if self._forensic is not None and isinstance(record, Contact):
+                self._forensic.record(record)
             if self._estimator is not None:
                 estimate = self._estimator.process(record) or estimate
             for message in self._recorder.process(record):
@@ -279,6 +330,17 @@ class Service:
         if estimate is not None:
             self._refresh_site(estimate)
         return isinstance(event, StreamEnd) and event.final
+
+    def _inject(self) -> None:
+        """A piece of a self-test, if one is under way and the machine keeps up: its own chain, the same engine."""
+        if self._selftest is None or (self._ladder is not None and self._ladder.n):
+            return
+        for message in self._selftest.turn(self._stages, self.publisher.identity):
+            self.publisher.put(message, wait=not self.source.live)
+
+    def _kept(self) -> Iterator[Forensic]:
+        """News of the forensic ring."""
+        return iter(()) if self._forensic is None else self._forensic.news()
 
     def _keep_up(self, event: Event) -> Iterator[Overload]:
         """Leave out more or less of the work, by how much sound waits."""

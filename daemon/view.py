@@ -91,6 +91,10 @@ def _label(body: Body) -> str:
     )
 
 
+def _say_forensic(body: Body) -> str:
+    return f"{body['event']}: {body['words']}" + (f" -> {body['folder']}" if body["folder"] else "")
+
+
 def _say_contact(body: Body) -> str:
     end = f" ({body['reason']})" if body["event"] == "end" else ""
     return f"{body['event']}{end}  {_contact(body)}  {format_contact_lines(body['lines'])}"
@@ -158,6 +162,7 @@ _SAY = {
     "window": _say_window, "signature": _say_signature, "contact": _say_contact, "demon": _say_demon,
     "status": _say_status, "gap": _say_gap,
     "heartbeat": _say_heartbeat, "info": _say_info, "explain": _say_label, "spectrogram": _say_label,
+    "forensic": _say_forensic,
 }  # fmt: skip
 
 

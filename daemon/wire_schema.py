@@ -327,6 +327,16 @@ FAMILIES: dict[str, dict[str, Field]] = {
         "err_ns": _int("error of duration_ns, ns; 0: counted in samples"),
         "journal_seq": JOURNAL,
     },
+    "forensic": {
+        "source": _str("name of the source"),
+        "event": _str(
+            "a span was frozen; or samples were not kept, or a span could not be frozen", one_of=("frozen", "lost")
+        ),
+        "words": _str("why it was frozen, or what went wrong, for people"),
+        "folder": _str("folder below forensic/frozen in the daemon's state directory", null=True),
+        "n_missing": _int("of the span's samples, those that are not on disk"),
+        "lost_samples_total": _int("samples per channel that the ring did not keep since the daemon started"),
+    },
     "explain": {**SLOT, "label": _str("what is explained"), **AXES},
     "spectrogram": {**SLOT, **AXES},
 }

@@ -20,9 +20,9 @@ from daemon.view import LiveTable, format_line
 from daemon.wire import Message
 from models.errors import UsageError
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "client_keys", "run"]
 
-LINES = ("info/", "status/", "signature/", "contact/", "gap/")
+LINES = ("info/", "status/", "signature/", "contact/", "gap/", "forensic/")
 TABLE = (*LINES, "window/")
 JSON = TABLE
 Show = Callable[[Message], None]
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--since and --resume: the file says where to go on; choose one")
     if args.since is not None and args.since < 0:
         raise UsageError(f"--since {args.since}: a journal_seq is 0 or more")
-    keys = _keys(args.server_key, args.client_key)
+    keys = client_keys(args.server_key, args.client_key)
     mark = Bookmark(args.resume) if args.resume else None
     live = not args.json and sys.stdout.isatty() and _has_rich()
     topics = args.topics or (JSON if args.json else TABLE if live or args.save else LINES)
@@ -104,7 +104,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _keys(server_key: Path | None, client_key: Path | None) -> ClientKeys | None:
+def client_keys(server_key: Path | None, client_key: Path | None) -> ClientKeys | None:
+    """Keys of the two files; None: none were given.
+
+    Raises
+    ------
+    UsageError
+        If one was given without the other.
+    ConfigError
+        If a file cannot be used.
+    """
     if server_key is None and client_key is None:
         return None
     if server_key is None or client_key is None:

@@ -26,6 +26,7 @@ from daemon.frames import (  # noqa: E402  (found only by the line above)
     Contact,
     ContactLine,
     Detection,
+    Forensic,
     Gap,
     Modulated,
     Signature,
@@ -103,6 +104,7 @@ def known_records() -> list[Record]:
             "file", "ch0", 1, 2000, 0, 120000,
             Modulation(True, False, 42.5, 2.0625, 0.00390625, 4, (ModulationLine(4, 8.25, 11.5),)),
         ),
+        Forensic("file", 1, "frozen", 4000, 60000, 100, "command: tug abeam", "20260921T141322.000000Z_0_e1_s4000", 0),
     ]  # fmt: skip
 
 
