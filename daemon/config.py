@@ -23,8 +23,8 @@ else:
     import tomli as tomllib
 
 __all__ = [
-    "Config", "ContactsConfig", "DemonConfig", "EngineConfig", "ExtractConfig", "LogConfig", "PublishConfig",
-    "SiteConfig", "SourceConfig", "WindowConfig", "reference",
+    "ChecksConfig", "Config", "ContactsConfig", "DemonConfig", "EngineConfig", "ExtractConfig", "LogConfig",
+    "PublishConfig", "SiteConfig", "SourceConfig", "WindowConfig", "reference",
 ]  # fmt: skip
 
 SourceKind = Literal["simulated", "file", "pcm", "device"]
@@ -188,6 +188,42 @@ class DemonConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ChecksConfig:
+    """When a channel is called suspect or bad (docs/capture.md)."""
+
+    enabled: bool = _key(True, "check each channel's samples once a second")
+    suspect_s: int = _key(2, "s that a check fails before the channel is suspect")
+    bad_s: int = _key(10, "s that it fails before the channel is bad, and holds before it is ok again")
+    clipped_share: float = _key(0.0001, "share of samples at full scale from which a channel is clipped")
+    dc: float = _key(0.1, "offset from which on it is a fault, as part of full scale")
+    hum_db: float = _key(
+        15.0, "dB that three harmonics of 50 or 60 Hz stand above their neighbourhood; suspect at most"
+    )
+    identical: float = _key(0.9999, "correlation of two channels from which on they are one and the same")
+    level_min_db_re_fs: float = _key(-120.0, "dB re full scale squared, without offset; below it is too quiet")
+    level_max_db_re_fs: float = _key(-3.0, "dB re full scale squared, without offset; above it is too loud")
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.suspect_s <= self.bad_s <= 3600:
+            raise ConfigError(
+                f"checks.suspect_s = {self.suspect_s}: give 1 up to checks.bad_s = {self.bad_s}, and that at most 3600"
+            )
+        if not 0.0 < self.clipped_share <= 1.0:
+            raise ConfigError(f"checks.clipped_share = {self.clipped_share} is not above 0 and at most 1")
+        if not 0.0 < self.dc <= 1.0:
+            raise ConfigError(f"checks.dc = {self.dc} is not above 0 and at most 1")
+        if not self.hum_db > 0.0:
+            raise ConfigError(f"checks.hum_db = {self.hum_db} is not positive")
+        if not 0.5 <= self.identical <= 1.0:
+            raise ConfigError(f"checks.identical = {self.identical} is not in 0.5..1")
+        if not self.level_min_db_re_fs < self.level_max_db_re_fs:
+            raise ConfigError(
+                f"checks.level_min_db_re_fs = {self.level_min_db_re_fs} is not below checks.level_max_db_re_fs = "
+                f"{self.level_max_db_re_fs}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SiteConfig:
     """Thresholds of this place."""
 
@@ -258,6 +294,7 @@ class Config:
     explanation: ExplanationConfig = field(default_factory=ExplanationConfig)
     contacts: ContactsConfig = field(default_factory=ContactsConfig)
     demon: DemonConfig = field(default_factory=DemonConfig)
+    checks: ChecksConfig = field(default_factory=ChecksConfig)
     site: SiteConfig = field(default_factory=SiteConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
     log: LogConfig = field(default_factory=LogConfig)

@@ -162,7 +162,7 @@ class Service:
         _LOGGER.log(logging.ERROR if self._site.problem else logging.INFO, "site calibration: %s", self._site.words())
         stages = Composition.of(c, self.bundle, engine, self._site)
         self._extractor, self.contact_rule = stages.extractor, stages.rule
-        self._pipeline = stages.pipeline()
+        self._pipeline = stages.pipeline(live=self.source.live)
         refresh_s = 3600.0 * c.site.refresh_hours
         self._estimator = SiteEstimator(self.bundle, stages.explainer, refresh_s) if refresh_s else None
         identity = dataclasses.replace(Identity.new(c.node, self.bundle.id), calibration_id=self._site.id)

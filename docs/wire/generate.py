@@ -27,6 +27,7 @@ from daemon.frames import (  # noqa: E402  (found only by the line above)
     ContactLine,
     Detection,
     Gap,
+    Health,
     Modulated,
     Signature,
     Skipped,
@@ -50,6 +51,7 @@ from daemon.wire_schema import (  # noqa: E402
     FAMILIES,
     LINE,
     MODULATION_LINE,
+    QUALITY,
     Field,
     json_schema,
 )
@@ -74,7 +76,9 @@ def known_records() -> list[Record]:
     """One record of each kind, made of numbers that are exact in float32."""
     ramp = (np.arange(32, dtype=np.float32) / np.float32(32)).reshape(8, 4)
     digest = "00112233445566778899aabbccddeeff"
-    window = Window("file", "ch0", 1, 3, 6000, 17000, 2000, ramp[None], ramp, ramp, -31.5, digest)
+    window = Window(
+        "file", "ch0", 1, 3, 6000, 17000, 2000, ramp[None], ramp, ramp, -31.5, digest, quality=(("hum", "suspect"),)
+    )
     chances = np.array([0.75, 0.125, 0.125], np.float32)
     found = (Detection("vessel_0", 0.75, ramp, ramp, 12.5),)
     verdict = Verdict(found, False, False, chances, "vessel_0/12", 0.5, None, {}, 1.25)
@@ -101,6 +105,10 @@ def known_records() -> list[Record]:
         Modulated(
             "file", "ch0", 1, 2000, 0, 120000,
             Modulation(True, False, 42.5, 2.0625, 0.00390625, 4, (ModulationLine(4, 8.25, 11.5),)),
+        ),
+        Health(
+            "file", "ch0", 1, 2000, 6000, 2000, (("clipped", "bad"), ("hum", "suspect")), -31.5, 1.0, -0.125, 0.25, 8,
+            0, 18.5, 0.5, "ch1",
         ),
     ]  # fmt: skip
 
@@ -166,7 +174,12 @@ def table(fields: Mapping[str, Field]) -> str:
 def readme(text: str) -> str:
     """README with its tables, between ``<!-- fields NAME -->`` and ``<!-- end -->``, written anew."""
     parts = {"common": COMMON, "clock": CLOCK, "array": ARRAY, "line": LINE, "detection": DETECTION, "engine": ENGINE}
-    parts |= {"modulation_line": MODULATION_LINE, "contact_line": CONTACT_LINE, "contact_rule": CONTACT_RULE} | FAMILIES
+    parts |= {
+        "modulation_line": MODULATION_LINE,
+        "contact_line": CONTACT_LINE,
+        "contact_rule": CONTACT_RULE,
+        "quality": QUALITY,
+    } | FAMILIES
 
     def fill(match: re.Match[str]) -> str:
         return f"{match[1]}\n{table(parts[match[2]])}\n{match[3]}"
