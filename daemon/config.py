@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from daemon.capture.cards import UsbId
 from models.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -47,8 +48,12 @@ class SourceConfig:
     realtime: bool = _key(False, "pace files as if live; the simulated ocean is always paced unless max_speed")
     max_speed: bool = _key(False, "simulated ocean: as fast as possible")
     join: bool = _key(False, "several files as one stream, gaps from the times in their names or side-cars")
-    device: str = _key("", "sound card, for kind = device: part of its name, see 'tonald devices'")
+    device: str = _key("", "sound card, for kind = device: part of its name, or usb:VID:PID[:SERIAL]")
     on_absent: Literal["fail", "wait"] = _key("fail", "sound card that is absent at the start: end, or wait for it")
+    on_loss: Literal["wait", "exit", "pause"] = _key(
+        "wait", "sound card that is lost: wait for the same one, end with code 69, or stay off until SIGHUP"
+    )
+    silent_s: float = _key(2.0, "s without signal on all channels after which the sound card is lost; 0: never")
     latency_s: float = _key(0.5, "s that the sound system buffers; less loses samples on a busy machine")
     fs: int = _key(0, "Hz; needed for pcm without a WAV header; 0: as the source or the card says")
     channels: tuple[int, ...] = _key((), "which channels, counted from 0; empty: all")
@@ -64,6 +69,12 @@ class SourceConfig:
             raise ConfigError("source.path is empty: kind = 'file' needs a file or folder")
         if self.kind == "device" and not self.device:
             raise ConfigError("source.device is empty: name the sound card, 'tonald devices' lists them")
+        try:
+            UsbId.parse(self.device)
+        except ValueError as e:
+            raise ConfigError(f"source.device: {e}") from e
+        if not 0.0 <= self.silent_s < float("inf"):
+            raise ConfigError(f"source.silent_s = {self.silent_s} is not 0 (never) or more, in s")
         if self.fs < 0:
             raise ConfigError(f"source.fs = {self.fs} is negative: give the sample rate in Hz")
         if self.n_channels < 0:

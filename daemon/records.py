@@ -27,6 +27,7 @@ from daemon.frames import (
     Health,
     Modulated,
     Overload,
+    Quality,
     Record,
     Signature,
     Skipped,
@@ -262,7 +263,7 @@ class Recorder:
             ),
             "source": _text(slot.source), "channel": slot.channel, "fs": slot.fs, "grid_index": slot.grid_index,
             "overload_step": slot.overload_step if isinstance(slot, Window) else self._step,
-            "quality": None if slot.quality is None else dict(slot.quality),
+            "quality": None if slot.quality is None else _checks(slot.quality),
         }  # fmt: skip
 
     def _analysed(self, record: Analysed) -> Message:
@@ -431,9 +432,13 @@ def _detection(d: Detection) -> dict[str, float | str | None]:
     return {"label": d.label, "probability": _number(d.probability), "evidence_nats": _known(d.evidence)}
 
 
+def _checks(quality: Quality) -> list[dict[str, str]]:
+    return [{"check": check, "state": state} for check, state in quality]
+
+
 def _health(health: Health) -> dict[str, Any]:
     return {
-        "state": worst(health.quality), "checks": dict(health.quality), "first_sample": health.first_sample,
+        "state": worst(health.quality), "checks": _checks(health.quality), "first_sample": health.first_sample,
         "level_db_re_fs": _number(health.level_db), "peak": _number(health.peak), "dc": _number(health.dc),
         "clipped_share": _number(health.clipped_share), "n_bits": 24 - health.low_bit,
         "n_stuck_bits": health.n_stuck_bits, "hum_db": _known(health.hum_db),

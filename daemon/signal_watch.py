@@ -2,8 +2,9 @@
 
 Looked at in tiles of about 20 ms on a grid counted in samples, so that the answer does not depend on the blocks. A
 tile of a channel is *without signal* if all its samples are equal (0: nothing is connected; else: the converter
-hangs) or none is a number; a tile of all channels is *repeated* if its bytes came before within the last 2 s: a
-driver that plays the same buffer over and over. Noise of a converter does neither, not even in a quiet sea.
+hangs), if some are no numbers, or if it holds values that no converter gives. A tile of all channels is *repeated* if
+its bytes came before within the last 2 s: a driver that plays the same buffer over and over. Noise of a converter does
+neither, not even in a quiet sea.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ F32 = npt.NDArray[np.float32]
 
 TILE_S = 0.02
 MEMORY_S = 2.0
+LEAST, MOST = 1e-9, 1e3
+"""Of full scale: the last bit of 24 is 1e-7; a float beyond is memory that nobody filled."""
 N_HASHED = 8
 """Channels whose bytes are compared: a driver repeats all or none."""
 
@@ -33,14 +36,16 @@ class Fault(IntEnum):
     ZERO = 1
     STUCK = 2
     NO_NUMBER = 3
-    REPEATED = 4
+    WILD = 4
+    REPEATED = 5
 
     @property
     def words(self) -> str:
         """For people."""
         return (
             "signal", "no signal: all samples are 0", "no signal: all samples have the same value",
-            "no signal: no sample is a number", "no signal: the same block again and again",
+            "no signal: samples that are no numbers", "no signal: values that no converter gives",
+            "no signal: the same block again and again",
         )[self]  # fmt: skip
 
 
@@ -94,7 +99,7 @@ class SignalWatch:
         faults = _faults(whole)
         for k in range(n_tiles):
             column = faults[:, k]
-            if self._repeated(whole[:N_HASHED, k]) and not column.any() and np.isfinite(whole[:, k]).all():
+            if self._repeated(whole[:N_HASHED, k]) and not column.any():
                 column = np.full(len(x), Fault.REPEATED, np.int8)
             yield Tile(first + k * n, first + (k + 1) * n, column)
         self._at = first + n_tiles * n
@@ -113,10 +118,7 @@ class SignalWatch:
 
 def _faults(x: F32) -> npt.NDArray[np.int8]:
     """``(n_channels, n_tiles)`` of faults that one tile shows by itself, from ``(n_channels, n_tiles, n)``."""
-    begin = x[:, :, :1]
-    flat = (x == begin).all(axis=2)
-    faults = np.where(flat, np.where(begin[:, :, 0] == 0, Fault.ZERO, Fault.STUCK), Fault.NONE).astype(np.int8)
-    for c, k in zip(*np.nonzero(~np.isfinite(begin[:, :, 0])), strict=True):
-        if not np.isfinite(x[c, k]).any():
-            faults[c, k] = Fault.NO_NUMBER
-    return faults
+    high, low = x.max(axis=2), x.min(axis=2)  # nan if one sample is
+    most = np.maximum(np.abs(high), np.abs(low))
+    found = [most < LEAST, ~np.isfinite(most), most > MOST, high == low]
+    return np.select(found, [Fault.ZERO, Fault.NO_NUMBER, Fault.WILD, Fault.STUCK], Fault.NONE).astype(np.int8)

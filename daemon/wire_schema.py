@@ -14,6 +14,7 @@ from models.errors import WireError
 
 __all__ = [
     "ARRAY",
+    "CHECK",
     "COMMON",
     "CONTACT_LINE",
     "CONTACT_RULE",
@@ -144,15 +145,14 @@ DETECTION: dict[str, Field] = {
     "evidence_nats": _num("of its tonals: log-likelihood ratio of its line template, nats", null=True),
 }
 
-CHECK_NAMES = "dead, clipped, dc, stuck_bits, coarse, hum, identical, level_low, level_high"
+CHECK: dict[str, Field] = {
+    "check": _str("dead, clipped, dc, stuck_bits, coarse, hum, identical, level_low or level_high"),
+    "state": _str("for how long it has failed", one_of=("suspect", "bad")),
+}
 
 QUALITY: dict[str, Field] = {
     "state": _str("the worst of its checks", one_of=("ok", "suspect", "bad")),
-    "checks": Field(
-        "map",
-        f"checks that the channel fails ({CHECK_NAMES}), each with its state",
-        of=_str("state", one_of=("suspect", "bad")),
-    ),
+    "checks": Field("list", "checks that the channel fails", of=Field("map", "", fields=CHECK)),
     "first_sample": _int("the values below are of one second of samples from here on"),
     "level_db_re_fs": _num("mean square without the offset, dB re full scale squared; null: a flat line", null=True),
     "peak": _num("largest magnitude, full scale 1", null=True),
@@ -196,10 +196,10 @@ SLOT: dict[str, Field] = {
         "int", "step of the overload ladder at this window, 0..3; 0: nothing was left out", least=0, late=True
     ),
     "quality": Field(
-        "map",
+        "list",
         "checks that the channel fails at the end of the span, as in status/; empty: none; null: not checked",
         null=True,
-        of=_str("state", one_of=("suspect", "bad")),
+        of=Field("map", "", fields=CHECK),
         late=True,
     ),
 }

@@ -117,6 +117,7 @@ def supervise(
         if hang_up is not None and hang_up.is_set():
             hang_up.clear()
             service.reread_keys()
+            service.resume_source()
         now = time.monotonic()
         if manager.watchdog_s and now >= due and now - service.last_turn < manager.watchdog_s / 2:
             manager.alive(str(service.counts))

@@ -42,6 +42,7 @@ from daemon.records import Recorder, info_message  # noqa: E402
 from daemon.wire import Identity, Message, common, encode, sequence_frame, topic_of  # noqa: E402
 from daemon.wire_schema import (  # noqa: E402
     ARRAY,
+    CHECK,
     CLOCK,
     COMMON,
     CONTACT_LINE,
@@ -178,6 +179,7 @@ def readme(text: str) -> str:
         "modulation_line": MODULATION_LINE,
         "contact_line": CONTACT_LINE,
         "contact_rule": CONTACT_RULE,
+        "check": CHECK,
         "quality": QUALITY,
     } | FAMILIES
 
