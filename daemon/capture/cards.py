@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Card", "UsbId", "card_with", "cards", "hw_number"]
+__all__ = ["Card", "UsbId", "card_with", "cards", "hw_number", "is_gone"]
 
 PROC, SYS = Path("/proc/asound"), Path("/sys")
 _LINE = re.compile(r"\s*(\d+)\s+\[(.{1,16}?)\s*\]:\s*(.*)")
@@ -63,6 +63,15 @@ def cards(proc: Path = PROC, sys: Path = SYS) -> list[Card]:
     return [_card(int(m[1]), m[3], proc, sys) for m in found]
 
 
+def is_gone(device: str, proc: Path = PROC) -> bool:
+    """Whether the kernel no longer lists the card of a device, by PortAudio's name of it.
+
+    False where there is no list, as in containers, and for a device that is no card.
+    """
+    number = hw_number(device)
+    return number is not None and (proc / "cards").exists() and number not in [c.number for c in cards(proc)]
+
+
 def card_with(wanted: UsbId, listed: Sequence[Card]) -> Card | str:
     """Return the one card with that USB id, or in words why there is none."""
     found = [c for c in listed if c.usb == wanted.usb and wanted.serial in ("", c.serial)]
@@ -71,7 +80,7 @@ def card_with(wanted: UsbId, listed: Sequence[Card]) -> Card | str:
     name = f"usb:{wanted.usb}" + (f":{wanted.serial}" if wanted.serial else "")
     if found:
         return f"{len(found)} cards are {name}, add the serial number: {', '.join(map(str, found))}"
-    return f"no sound card is {name}; cards: {', '.join(map(str, listed)) or 'there is none'}"
+    return f"no sound card is {name}; cards in {PROC / 'cards'}: {', '.join(map(str, listed)) or 'there is none'}"
 
 
 def hw_number(name: str) -> int | None:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from daemon.capture.cards import UsbId, card_with, cards, hw_number
+from daemon.capture.cards import UsbId, card_with, cards, is_gone
 from daemon.capture.devices import CaptureRefused, InputDevice, choose, query
 from daemon.capture.request import Ready, Refusal, Request
 from daemon.ring import SampleRing
@@ -110,9 +110,8 @@ def _find(request: Request) -> InputDevice:
     if usb is not None and isinstance(why := card_with(usb, cards()), str):
         raise CaptureRefused(why, absent=why.startswith("no "))
     device = choose(query(), request.device, cards(), request.was)
-    number = hw_number(device.name)
-    if number is not None and number not in [c.number for c in cards()]:
-        raise CaptureRefused(f"{device} has gone: the kernel does not list card {number}", absent=True)
+    if is_gone(device.name):
+        raise CaptureRefused(f"{device} has gone: /proc/asound/cards does not list it", absent=True)
     return device
 
 

@@ -142,6 +142,7 @@ class _JournalFormatter(logging.Formatter):
 
 def _printer(*, all_windows: bool, silent_windows: bool) -> Callable[[Message], None]:
     """Print signatures, gaps and states; windows too, or those that no signature speaks for."""
+    said: dict[str, str] = {}
 
     def show(message: Message) -> None:
         if message.family == "window":
@@ -152,7 +153,12 @@ def _printer(*, all_windows: bool, silent_windows: bool) -> Callable[[Message], 
                 return
         elif message.family not in ("signature", "gap", "status"):
             return
-        sys.stdout.write(format_line(message) + "\n")
+        line = format_line(message)
+        if message.family == "status":  # the checks of a channel repeat it once a minute
+            if said.get(message.topic) == line:
+                return
+            said[message.topic] = line
+        sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
     return show

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from daemon.capture.audit import ClockAudit
+from daemon.capture.epoch import CardEpoch
 from daemon.capture.hearing import Hearing
 from daemon.capture.process import CHILD, CaptureProcess
 from daemon.capture.request import Ready, Refusal, Request
+from daemon.capture.retry import OnLoss, Retry
 from daemon.frames import AudioBlock, Backlog, ClockState, Event, Gap, SourceState, StreamEnd, StreamStart
 from daemon.ring import SampleRing
 from daemon.say_once import SayOnce
 from models.errors import DeviceError
 
-__all__ = ["OnLoss", "PortAudioSource"]
+__all__ = ["PortAudioSource"]
 
-OnLoss: TypeAlias = Literal["wait", "exit", "pause"]
 
 _NS = 1_000_000_000
 _POLL_S = 0.005
@@ -31,30 +30,6 @@ _MAX_RATE_ERROR = 0.05
 
 STABLE_S = 30.0
 """A child that lived for so long was well: the next is tried without delay."""
-
-
-@dataclass(slots=True)
-class _Epoch:
-    """The stream under way; positions count from the start of the child's ring."""
-
-    ready: Ready
-    ring: SampleRing
-    base: int
-    """Ring index of the epoch's sample 0."""
-    at: int
-    """Ring index of the next sample to give."""
-    t_first_ns: int
-    """CLOCK_MONOTONIC of sample 0."""
-    stamp: tuple[int, int] | None = None
-    """Sample count of the epoch and CLOCK_MONOTONIC, the least late since the last block given."""
-
-    def note(self, n_written: int, t_ns: int) -> None:
-        """Keep the stamp if it is the least late one: one can come late but hardly early."""
-        n = n_written - self.base
-        if n <= 0:
-            return
-        if self.stamp is None or t_ns - self.stamp[1] < (n - self.stamp[0]) * _NS // self.ready.fs:
-            self.stamp = n, t_ns
 
 
 class PortAudioSource:
@@ -133,19 +108,16 @@ class PortAudioSource:
         self.name = name
         self._request = Request(device, fs or 0, None if channels is None else tuple(channels), latency_s, ring_s, pace)
         self._block_s, self._max_age_s, self._start_timeout_s = block_s, max_age_s, start_timeout_s
-        self._backoff_s, self._child = backoff_s, tuple(child)
+        self._retry, self._child = Retry(*backoff_s), tuple(child)
         self._silent_s, self._on_loss = silent_s, on_loss
         self._say = SayOnce()
-        self._n_failures = 0  # since a child was stable
         self._listening = False  # the last child gave no signal: the next is taken once it is heard
-        self._resume = False
         self._over: DeviceError | None = None
         self._events: deque[Event] = deque()
         self._process: CaptureProcess | None = None
         self._ready: Ready | None = None
-        self._epoch: _Epoch | None = None
-        self._n_epochs = self._n_retries = 0
-        self._retry_at = 0.0
+        self._epoch: CardEpoch | None = None
+        self._n_epochs = 0
         self._lost_at: tuple[int, int, int, str] | None = None  # epoch, its length, CLOCK_MONOTONIC of its end, why
         self._breaks: deque[int] = deque()
         self._n_breaks = 0
@@ -195,7 +167,7 @@ class PortAudioSource:
 
     def resume(self) -> None:
         """Look for the card now, paused or not; may be called by another thread."""
-        self._resume = True
+        self._retry.resume()
 
     def close(self) -> None:
         """Kill the child; may be called twice."""
@@ -205,8 +177,8 @@ class PortAudioSource:
     def _turn(self) -> None:
         """One step of whatever is under way: waiting, starting, running."""
         if self._process is None:
-            if time.monotonic() >= self._retry_at or self._resume:
-                self._resume = False
+            if self._retry.due:
+                self._retry.trying()
                 self._spawn()
             return
         if self._ready is None:
@@ -276,10 +248,10 @@ class PortAudioSource:
             err_ns = round(ready.latency_s * _NS)
             self._events.append(Gap(self.name, epoch, n_samples, None, duration_ns, err_ns, why))
             self._lost_at = None
-        if self._n_retries:
-            self._events.append(SourceState(self.name, "running", f"{ready.device} is back", self._n_retries))
-            self._n_retries = 0
-        self._epoch = _Epoch(ready, ring, base, base, t_first_ns)
+        if self._retry.n:
+            self._events.append(SourceState(self.name, "running", f"{ready.device} is back", self._retry.n))
+            self._retry.n = 0
+        self._epoch = CardEpoch(ready, ring, base, base, t_first_ns)
         self._audit = ClockAudit(ready.fs * (self._request.pace or 1.0))
         t_utc_ns = time.time_ns() - (time.monotonic_ns() - t_first_ns)
         names = tuple(f"ch{c}" for c in ready.columns)
@@ -334,32 +306,28 @@ class PortAudioSource:
         """End the epoch after the last sample given."""
         if (e := self._epoch) is None:
             return
-        n_samples = e.at - e.base
+        n_samples = e.n_given
         self._events.append(StreamEnd(self.name, self._n_epochs - 1, n_samples, final=False, problem=why))
         self._lost_at = (self._n_epochs - 1, n_samples, e.t_first_ns + n_samples * _NS // e.ready.fs, why)
         self._epoch = None
 
     def _fail(self, why: str, state: Literal["waiting", "refused"] = "waiting") -> None:
         """Give up this child; another will be tried, if the settings want that."""
-        if self._epoch is not None and self._epoch.at - self._epoch.base >= STABLE_S * self._epoch.ready.fs:
-            self._n_failures = 0
+        if self._epoch is not None and self._epoch.n_given >= STABLE_S * self._epoch.ready.fs:
+            self._retry.was_well()
         self._finish(why)
         self._kill()
         if self._n_epochs and self._on_loss == "exit":
             self._over = DeviceError(f"sound card '{self._request.device}' is lost: {why} (source.on_loss = 'exit')")
-            return
-        self._wait(why, state)
-        if self._n_epochs and self._on_loss == "pause":
-            self._retry_at = math.inf
+        else:
+            self._wait(why, state)
 
     def _wait(self, why: str, state: Literal["waiting", "refused"] = "waiting") -> None:
-        first_s, most_s = self._backoff_s
-        self._retry_at = time.monotonic() + min(most_s, first_s * 2.0 ** min(self._n_failures, 30))
-        self._n_failures += 1
-        self._n_retries += 1
-        if self._n_epochs and self._on_loss == "pause":
+        paused = self._n_epochs > 0 and self._on_loss == "pause"
+        self._retry.failed(paused=paused)
+        if paused:
             why += "; paused (source.on_loss): SIGHUP looks for it again"
-        self._events.append(SourceState(self.name, state, why, self._n_retries))
+        self._events.append(SourceState(self.name, state, why, self._retry.n))
 
     def _spawn(self) -> CaptureProcess:
         try:

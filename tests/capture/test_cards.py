@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.capture.cards import Card, UsbId, card_with, cards, hw_number
+from daemon.capture.cards import Card, UsbId, card_with, cards, hw_number, is_gone
 from daemon.capture.devices import CaptureRefused, InputDevice, choose
 from daemon.config import Config
 from models.errors import ConfigError
@@ -64,7 +64,9 @@ def test_usb_id_means_one_card_or_says_why_not(kernel: tuple[Path, Path]) -> Non
     listed = cards(*kernel)
     assert card_with(UsbId.parse("usb:0D8C:0014:A1"), listed) == listed[1]
     assert "2 cards are usb:0d8c:0014, add the serial number" in card_with(UsbId.parse("usb:0d8c:0014"), listed)
-    assert "no sound card is usb:1234:0014; cards: card 0" in card_with(UsbId.parse("usb:1234:0014"), listed)
+    assert "no sound card is usb:1234:0014; cards in /proc/asound/cards: card 0" in card_with(
+        UsbId.parse("usb:1234:0014"), listed
+    )
     assert card_with(UsbId.parse("usb:1234:0014"), []).endswith("there is none")
 
 
@@ -108,3 +110,13 @@ def test_device_in_use_before_is_taken_again_and_no_other() -> None:
 def test_number_of_a_card_is_in_the_name_of_its_devices_only() -> None:
     assert hw_number("USB PnP Sound Device: Audio (hw:12,3)") == 12
     assert hw_number("hydro") is None
+
+
+def test_device_whose_card_is_listed_no_more_is_gone(kernel: tuple[Path, Path], tmp_path: Path) -> None:
+    proc, _ = kernel
+    assert not is_gone("USB PnP Sound Device: Audio (hw:2,0)", proc)
+    assert is_gone("USB PnP Sound Device: Audio (hw:3,0)", proc)
+    assert not is_gone("hydro", proc)
+    (proc / "cards").write_text("--- no soundcards ---\n")
+    assert is_gone("USB PnP Sound Device: Audio (hw:2,0)", proc)
+    assert not is_gone("USB PnP Sound Device: Audio (hw:2,0)", tmp_path / "container")  # it hides the list

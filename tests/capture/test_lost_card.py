@@ -188,7 +188,7 @@ def test_other_device_that_the_pattern_now_means_is_not_taken(alsa: Path) -> Non
 
 @need_alsa
 def test_usb_id_that_no_card_has_is_refused_before_portaudio_is_asked(alsa: Path) -> None:  # noqa: F811
-    with pytest.raises(DeviceError, match="no sound card is usb:dead:beef; cards: "):
+    with pytest.raises(DeviceError, match="no sound card is usb:dead:beef; cards in /proc/asound/cards: "):
         PortAudioSource("usb:dead:beef", fs=FS)
 
 
