@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from daemon.capture.cards import UsbId
 from models.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -23,8 +24,9 @@ else:
     import tomli as tomllib
 
 __all__ = [
-    "Config", "ContactsConfig", "DemonConfig", "EngineConfig", "ExtractConfig", "ForensicConfig", "JournalConfig",
-    "LogConfig", "PublishConfig", "SelfTestConfig", "SiteConfig", "SourceConfig", "WindowConfig", "reference",
+    "ChecksConfig", "Config", "ContactsConfig", "DemonConfig", "EngineConfig", "ExtractConfig", "ForensicConfig",
+    "JournalConfig", "LogConfig", "PublishConfig", "SelfTestConfig", "SiteConfig", "SourceConfig", "WindowConfig",
+    "reference",
 ]  # fmt: skip
 
 SourceKind = Literal["simulated", "file", "pcm", "device"]
@@ -47,8 +49,12 @@ class SourceConfig:
     realtime: bool = _key(False, "pace files as if live; the simulated ocean is always paced unless max_speed")
     max_speed: bool = _key(False, "simulated ocean: as fast as possible")
     join: bool = _key(False, "several files as one stream, gaps from the times in their names or side-cars")
-    device: str = _key("", "sound card, for kind = device: part of its name, see 'tonald devices'")
+    device: str = _key("", "sound card, for kind = device: part of its name, or usb:VID:PID[:SERIAL]")
     on_absent: Literal["fail", "wait"] = _key("fail", "sound card that is absent at the start: end, or wait for it")
+    on_loss: Literal["wait", "exit", "pause"] = _key(
+        "wait", "sound card that is lost: wait for the same one, end with code 69, or stay off until SIGHUP"
+    )
+    silent_s: float = _key(2.0, "s without signal on all channels after which the sound card is lost; 0: never")
     latency_s: float = _key(0.5, "s that the sound system buffers; less loses samples on a busy machine")
     fs: int = _key(0, "Hz; needed for pcm without a WAV header; 0: as the source or the card says")
     channels: tuple[int, ...] = _key((), "which channels, counted from 0; empty: all")
@@ -64,6 +70,12 @@ class SourceConfig:
             raise ConfigError("source.path is empty: kind = 'file' needs a file or folder")
         if self.kind == "device" and not self.device:
             raise ConfigError("source.device is empty: name the sound card, 'tonald devices' lists them")
+        try:
+            UsbId.parse(self.device)
+        except ValueError as e:
+            raise ConfigError(f"source.device: {e}") from e
+        if not 0.0 <= self.silent_s < float("inf"):
+            raise ConfigError(f"source.silent_s = {self.silent_s} is not 0 (never) or more, in s")
         if self.fs < 0:
             raise ConfigError(f"source.fs = {self.fs} is negative: give the sample rate in Hz")
         if self.n_channels < 0:
@@ -185,6 +197,42 @@ class DemonConfig:
             raise ConfigError(f"demon.window_s = {self.window_s}: give 10 to 600 s")
         if not 1.0 <= self.step_s <= self.window_s:
             raise ConfigError(f"demon.step_s = {self.step_s}: give 1 s up to demon.window_s = {self.window_s}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChecksConfig:
+    """When a channel is called suspect or bad (docs/capture.md)."""
+
+    enabled: bool = _key(True, "check each channel's samples once a second")
+    suspect_s: int = _key(2, "s that a check fails before the channel is suspect")
+    bad_s: int = _key(10, "s that it fails before the channel is bad, and holds before it is ok again")
+    clipped_share: float = _key(0.0001, "share of samples at full scale from which a channel is clipped")
+    dc: float = _key(0.1, "offset from which on it is a fault, as part of full scale")
+    hum_db: float = _key(
+        15.0, "dB that three harmonics of 50 or 60 Hz stand above their neighbourhood; suspect at most"
+    )
+    identical: float = _key(0.9999, "correlation of two channels from which on they are one and the same")
+    level_min_db_re_fs: float = _key(-120.0, "dB re full scale squared, without offset; below it is too quiet")
+    level_max_db_re_fs: float = _key(-3.0, "dB re full scale squared, without offset; above it is too loud")
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.suspect_s <= self.bad_s <= 3600:
+            raise ConfigError(
+                f"checks.suspect_s = {self.suspect_s}: give 1 up to checks.bad_s = {self.bad_s}, and that at most 3600"
+            )
+        if not 0.0 < self.clipped_share <= 1.0:
+            raise ConfigError(f"checks.clipped_share = {self.clipped_share} is not above 0 and at most 1")
+        if not 0.0 < self.dc <= 1.0:
+            raise ConfigError(f"checks.dc = {self.dc} is not above 0 and at most 1")
+        if not self.hum_db > 0.0:
+            raise ConfigError(f"checks.hum_db = {self.hum_db} is not positive")
+        if not 0.5 <= self.identical <= 1.0:
+            raise ConfigError(f"checks.identical = {self.identical} is not in 0.5..1")
+        if not self.level_min_db_re_fs < self.level_max_db_re_fs:
+            raise ConfigError(
+                f"checks.level_min_db_re_fs = {self.level_min_db_re_fs} is not below checks.level_max_db_re_fs = "
+                f"{self.level_max_db_re_fs}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -310,6 +358,7 @@ class Config:
     explanation: ExplanationConfig = field(default_factory=ExplanationConfig)
     contacts: ContactsConfig = field(default_factory=ContactsConfig)
     demon: DemonConfig = field(default_factory=DemonConfig)
+    checks: ChecksConfig = field(default_factory=ChecksConfig)
     site: SiteConfig = field(default_factory=SiteConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
     journal: JournalConfig = field(default_factory=JournalConfig)

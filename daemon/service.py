@@ -33,6 +33,7 @@ from daemon.frames import (
     Event,
     Forensic,
     Gap,
+    Health,
     Overload,
     Record,
     Signature,
@@ -43,11 +44,12 @@ from daemon.frames import (
     StreamStart,
 )
 from daemon.journal.open import open_journal, replay_endpoints
-from daemon.open_source import open_source
+from daemon.open_source import open_source, resume
 from daemon.overload import Ladder
 from daemon.pipeline import with_hop
 from daemon.publisher import Publisher
 from daemon.records import Recorder, info_message
+from daemon.say_once import SayOnce
 from daemon.selftest.live import LiveSelfTest
 from daemon.site_refresh import SiteEstimate, SiteEstimator
 from daemon.site_state import Site, choose_site, next_version, save_site, site_path
@@ -69,6 +71,9 @@ READ_TIMEOUT_S = 0.25
 
 CLOSE_S = 5.0
 """Time for subscribers to read what is left when the daemon is asked to stop."""
+
+
+MAX_PROBLEMS = 1000
 
 
 @dataclasses.dataclass(slots=True)
@@ -138,6 +143,8 @@ class Service:
         self._on_message = on_message
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="processing", daemon=True)
+        self._say = SayOnce()
+        self._unwell: dict[str, str] = {}
         self._ladder: Ladder | None = None
         self._running: tuple[str, int, int] | None = None  # source, epoch and position of the stream under way
 
@@ -178,7 +185,7 @@ class Service:
         _LOGGER.log(logging.ERROR if self._site.problem else logging.INFO, "site calibration: %s", self._site.words())
         stages = Composition.of(c, self.bundle, engine, self._site)
         self._extractor, self.contact_rule = stages.extractor, stages.rule
-        self._stages, self._pipeline = stages, stages.pipeline()
+        self._stages, self._pipeline = stages, stages.pipeline(live=self.source.live)
         refresh_s = 3600.0 * c.site.refresh_hours
         self._estimator = SiteEstimator(self.bundle, stages.explainer, refresh_s) if refresh_s else None
         identity = dataclasses.replace(
@@ -232,6 +239,10 @@ class Service:
             return
         self.publisher.admit(allowed)
         _LOGGER.info("%d clients may listen with keys", len(allowed))
+
+    def resume_source(self) -> None:
+        """Look for a lost sound card now (`source.on_loss`)."""
+        resume(self.source)
 
     @property
     def alive(self) -> bool:
@@ -406,22 +417,34 @@ class Service:
                 counts.n_gaps += 1
                 counts.lost_samples += record.n_missing or 0
                 where = "" if record.channel is None else f" on channel {record.channel}"
-                _LOGGER.warning(
-                    "gap (%s)%s at sample %d: %s samples, %.3f s", record.reason, where, record.first_sample,
-                    "unknown number of" if record.n_missing is None else record.n_missing, record.duration_ns / 1e9,
-                )  # fmt: skip
+                n = "unknown number of" if record.n_missing is None else record.n_missing
+                length = f"{n} samples, {record.duration_ns / 1e9:.3f} s"
+                self._log(logging.WARNING, f"gap ({record.reason}){where} at sample {record.first_sample}: {length}")
             case ClockUpdate() if record.words:
                 _LOGGER.warning("clock of %s: %s", record.source, record.words)
             case SourceState(state="refused"):
                 self._problem(record.detail)
             case SourceState():
-                _LOGGER.log(
-                    logging.INFO if record.state == "running" else logging.WARNING,
-                    "source %s is %s: %s", record.source, record.state, record.detail,
-                )  # fmt: skip
+                level = logging.INFO if record.state == "running" else logging.WARNING
+                self._log(level, f"source {record.source} is {record.state}: {record.detail}")
+            case Health() if record.quality or record.channel in self._unwell:
+                self._note_health(record)
             case StreamEnd() if record.problem:
                 self._problem(f"{self._label}: {record.problem}")
 
+    def _note_health(self, health: Health) -> None:
+        """Log what changed in the checks of a channel."""
+        said = ", ".join(f"{check} ({state})" for check, state in health.quality) or "ok"
+        if self._unwell.get(health.channel, "ok") != said:
+            self._unwell[health.channel] = said
+            self._log(logging.WARNING, f"channel {health.channel}: {said}")
+
     def _problem(self, text: str) -> None:
-        self.problems.append(text)
-        _LOGGER.warning("%s", text)
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(text)
+        self._log(logging.WARNING, text)
+
+    def _log(self, level: int, line: str) -> None:
+        """Log, but what comes again and again only a few times."""
+        if (said := self._say.passes(line, time.monotonic())) is not None:
+            _LOGGER.log(level, "%s", said)

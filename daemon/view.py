@@ -132,7 +132,9 @@ def _say_demon(body: Body) -> str:
 def _say_status(body: Body) -> str:
     lost = f"  {body['lost_samples_total']} samples lost" if body["lost_samples_total"] else ""
     detail = f": {body['detail']}" if body["detail"] else ""
-    return f"{body['state']}  {body['label']}{detail}{lost}".rstrip()
+    checks = (body.get("quality") or {}).get("checks") or []
+    unwell = "".join(f"  {c['check']} ({c['state']})" for c in checks)
+    return f"{body['state']}  {body['label']}{detail}{lost}{unwell}".rstrip()
 
 
 def _say_gap(body: Body) -> str:
@@ -212,6 +214,8 @@ class LiveTable:
                 row["contacts"] = self._contacts_of(channel, body)
             elif message.family == "status":
                 row["state"] = body["state"] + (f": {body['detail']}" if body["detail"] else "")
+                if checks := (body.get("quality") or {}).get("checks"):
+                    row["state"] += ", " + ", ".join(f"{c['check']} {c['state']}" for c in checks)
                 row["lost"] = str(body["lost_samples_total"])
         self._live.update(self._table())
 

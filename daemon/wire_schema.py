@@ -14,12 +14,14 @@ from models.errors import WireError
 
 __all__ = [
     "ARRAY",
+    "CHECK",
     "COMMON",
     "CONTACT_LINE",
     "CONTACT_RULE",
     "DTYPES",
     "FAMILIES",
     "MODULATION_LINE",
+    "QUALITY",
     "VERSION",
     "Field",
     "check",
@@ -143,6 +145,26 @@ DETECTION: dict[str, Field] = {
     "evidence_nats": _num("of its tonals: log-likelihood ratio of its line template, nats", null=True),
 }
 
+CHECK: dict[str, Field] = {
+    "check": _str("dead, clipped, dc, stuck_bits, coarse, hum, identical, level_low or level_high"),
+    "state": _str("for how long it has failed", one_of=("suspect", "bad")),
+}
+
+QUALITY: dict[str, Field] = {
+    "state": _str("the worst of its checks", one_of=("ok", "suspect", "bad")),
+    "checks": Field("list", "checks that the channel fails", of=Field("map", "", fields=CHECK)),
+    "first_sample": _int("the values below are of one second of samples from here on"),
+    "level_db_re_fs": _num("mean square without the offset, dB re full scale squared; null: a flat line", null=True),
+    "peak": _num("largest magnitude, full scale 1", null=True),
+    "dc": _num("offset, full scale 1", null=True),
+    "clipped_share": _num("share of samples at full scale, 0..1", null=True),
+    "n_bits": _int("bits in use: from the sign to the lowest that moves, at most 24; 0: a flat line"),
+    "n_stuck_bits": _int("bits that never move between others that do"),
+    "hum_db": _num("third strongest harmonic of 50 or 60 Hz over its neighbourhood, dB; null: rate too low", null=True),
+    "alike": _num("correlation with the most alike other channel, -1..1", null=True),
+    "alike_to": _str("that channel; null: none", null=True),
+}
+
 COMMON: dict[str, Field] = {
     "schema": _str("`tonald/` and the family, the part of the topic before the first `/`"),
     "v": _int("version of this contract", least=1),
@@ -172,6 +194,13 @@ SLOT: dict[str, Field] = {
     "grid_index": _int("number of the window on the grid of its epoch"),
     "overload_step": Field(
         "int", "step of the overload ladder at this window, 0..3; 0: nothing was left out", least=0, late=True
+    ),
+    "quality": Field(
+        "list",
+        "checks that the channel fails at the end of the span, as in status/; empty: none; null: not checked",
+        null=True,
+        of=Field("map", "", fields=CHECK),
+        late=True,
     ),
 }
 
@@ -240,6 +269,7 @@ FAMILIES: dict[str, dict[str, Field]] = {
         "lost_samples_total": _int("missing or unusable samples of the channel since the daemon started"),
         "n_gaps": _int("gaps of the channel since the daemon started"),
         "final": Field("bool", "the source gives no more streams"),
+        "quality": Field("map", "checks of the channel; null: not checked", null=True, fields=QUALITY, late=True),
     },
     "window": {
         **SLOT,

@@ -128,6 +128,7 @@ def supervise(
         if hang_up is not None and hang_up.is_set():
             hang_up.clear()
             service.reread_keys()
+            service.resume_source()
         now = time.monotonic()
         if manager.watchdog_s and now >= due and now - service.last_turn < manager.watchdog_s / 2:
             manager.alive(str(service.counts))
@@ -152,6 +153,7 @@ class _JournalFormatter(logging.Formatter):
 
 def _printer(*, all_windows: bool, silent_windows: bool) -> Callable[[Message], None]:
     """Print signatures, gaps and states; windows too, or those that no signature speaks for."""
+    said: dict[str, str] = {}
 
     def show(message: Message) -> None:
         if message.family == "window":
@@ -162,7 +164,12 @@ def _printer(*, all_windows: bool, silent_windows: bool) -> Callable[[Message], 
                 return
         elif message.family not in ("signature", "gap", "status"):
             return
-        sys.stdout.write(format_line(message) + "\n")
+        line = format_line(message)
+        if message.family == "status":  # the checks of a channel repeat it once a minute
+            if said.get(message.topic) == line:
+                return
+            said[message.topic] = line
+        sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
     return show
