@@ -56,7 +56,7 @@ def test_independent_subscriber_reads_all_records_without_a_gap(
             for message in messages:
                 publisher.put(message, wait=True)
             publisher.flush(ONCE_S)
-            publisher.close()
+            publisher.close(ONCE_S)  # a reader on a busy machine takes its time
 
         producer = threading.Thread(target=publish)
         producer.start()
