@@ -50,7 +50,7 @@ class Composition:
         limits = Limits.of(bundle.thresholds, wanted.nominal, wanted.line_snr_db, wanted.n_lines_unknown)
         if wanted.mode == "vessel" and limits.vessel is None:
             raise ConfigError("extract.mode = 'vessel': this bundle has no line templates; calibrate it anew")
-        extractor = SiteExtractor(spec, limits, wanted.nominal, site.calibration, wanted.mode)
+        extractor = SiteExtractor(spec, limits, wanted.nominal, site.calibration, wanted.mode, site.own_ship)
         explain = config.explanation
         slow_anyway = explain.mode == "full" or explain.check_every == 0 or len(graphs_of(bundle)) == len(GRAPHS)
         full = None if slow_anyway else Explainer(bundle, engine, "full")

@@ -46,10 +46,13 @@ def score_of(signature: Signature, span_s: float) -> float:
 
     Of a class: log-odds ``ln(p / (1 - p))`` of its probability, within +-20. Of ``unknown``: the number of its lines,
     each counted by the share of the window from its first to its last column; no class vouches for them, so their
-    number must. Lines on a multiple of 50 or 60 Hz count nothing: hum of the mains is heard in any hydrophone.
+    number must. Lines on a multiple of 50 or 60 Hz count nothing: hum of the mains is heard in any hydrophone; nor do
+    those of the own ship.
     """
     if kind_of(signature.label) == "unknown":
-        return sum(min(1.0, (x.t_end_s - x.t_start_s) / span_s) for x in signature.lines if not _is_hum(x))
+        return sum(
+            min(1.0, (x.t_end_s - x.t_start_s) / span_s) for x in signature.lines if not (x.own_ship or _is_hum(x))
+        )
     p = min(max(float(signature.probability), 0.0), 1.0)
     if p in (0.0, 1.0):
         return math.copysign(MAX_LOG_ODDS, p - 0.5)

@@ -7,17 +7,23 @@ dropped.
 
 In mode ``vessel`` the mask holds all coherent tracks of a vessel instead, whatever its class (`models.score_map`), and
 there is one signature, of the likeliest label; each line tells which class most probably owns it.
+
+Lines of the own ship are marked. A signature for which nothing but such lines speaks is marked, too: of a class, where
+no other line inside its mask may be the class's; of ``unknown``, where there is no other line at all.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from calibration.own_ship import OwnShip
 from daemon.frames import Mask, Signature, TonalLine, Verdict, Window
 from daemon.lines import LineTrace, lines_of
 from models.features import FeatureSpec
@@ -63,29 +69,38 @@ class Extractor:
         If mode ``vessel`` is asked for without a threshold.
     """
 
-    def __init__(self, spec: FeatureSpec, limits: Limits, mode: ExtractMode = "signature") -> None:
+    def __init__(
+        self, spec: FeatureSpec, limits: Limits, mode: ExtractMode = "signature", own_ship: OwnShip | None = None
+    ) -> None:
         if mode == "vessel" and limits.vessel is None:
             raise ValueError("mode 'vessel' without a threshold of the vessel map")
-        self._spec, self._limits, self._mode = spec, limits, mode
+        self._spec, self._limits, self._mode, self._own_ship = spec, limits, mode, own_ship
         self._finder = TrackFinder(spec)
 
     def process(self, window: Window, verdict: Verdict) -> tuple[list[Signature], tuple[TonalLine, ...]]:
-        """Signatures of one window, and all lines found in it."""
+        """Signatures of one window, those of the own ship last, and all lines found in it."""
+        is_own = None if self._own_ship is None else partial(self._own_ship.owns, window.channel)
         tracks = verdict.tracks if verdict.tracks is not None else self._finder.find(window.spectrum_db)
         traces = lines_of(
-            self._spec, window.fs, tracks, window.spectrum_db, self._limits.min_snr_db, verdict.own
-        )  # fmt: skip
+            self._spec, window.fs, tracks, window.spectrum_db, self._limits.min_snr_db, verdict.own, is_own
+        )
         lines = tuple(t.line for t in traces)
-        many = 0 < self._limits.n_lines_unknown <= len(traces)
+        signatures = [_judged(s) for s in self._signatures(window, verdict, tracks, traces)]
+        return sorted(signatures, key=lambda s: s.own_ship), lines
+
+    def _signatures(
+        self, window: Window, verdict: Verdict, tracks: Tracks, traces: Sequence[LineTrace]
+    ) -> list[Signature]:
+        many = 0 < self._limits.n_lines_unknown <= sum(not t.line.own_ship for t in traces)
         strange = (verdict.unknown and bool(traces)) or many
         if not verdict.detections and not strange:
-            return [], lines
+            return []
         if self._mode == "vessel":
-            return [self._vessel(window, verdict, tracks, traces)], lines
+            return [self._vessel(window, verdict, tracks, traces)]
         if verdict.detections:
-            return [self._detected(window, verdict, traces, i) for i in range(len(verdict.detections))], lines
+            return [self._detected(window, verdict, traces, i) for i in range(len(verdict.detections))]
         best = float(verdict.probabilities.max())
-        return [Signature(window, verdict, UNKNOWN, best, self._cells(traces), lines)], lines
+        return [Signature(window, verdict, UNKNOWN, best, self._cells(traces), tuple(t.line for t in traces))]
 
     def _detected(self, window: Window, verdict: Verdict, traces: Sequence[LineTrace], i: int) -> Signature:
         detection = verdict.detections[i]
@@ -112,6 +127,14 @@ class Extractor:
         for t in traces:
             mask |= t.cells(self._spec.n_freq)
         return mask
+
+
+def _judged(signature: Signature) -> Signature:
+    """Marked, if nothing but the own ship speaks for it."""
+    own = any(x.own_ship for x in signature.lines) and not any(
+        not x.own_ship and (signature.label == UNKNOWN or x.label in (None, signature.label)) for x in signature.lines
+    )
+    return dataclasses.replace(signature, own_ship=True) if own else signature
 
 
 def _inside(traces: Sequence[LineTrace], mask: Mask) -> tuple[TonalLine, ...]:

@@ -24,7 +24,6 @@ from daemon.demon import Demon
 from daemon.digest import AudioDigest
 from daemon.extract import Extractor
 from daemon.frames import (
-    Analysed,
     AudioBlock,
     ClockUpdate,
     Event,
@@ -38,6 +37,7 @@ from daemon.frames import (
 )  # fmt: skip
 from daemon.grid import Grid, Hole, Slot
 from daemon.overload import STEPS
+from daemon.own_ship import heard
 from daemon.sieve import Sieve
 from models.check import CheckedExplainer
 from models.demon import DemonSpec
@@ -169,8 +169,7 @@ class Pipeline:
                 yield stream.skipped(slot)
                 continue
             signatures, lines = self._extractor.process(window, verdicts[id(slot)])
-            yield Analysed(window, verdicts[id(slot)], lines, len(signatures))
-            yield from signatures
+            yield from heard(window, verdicts[id(slot)], signatures, lines)
 
     def _names(self, stream: _Stream, due: list[Slot], done: dict[int, FeatureWindow]) -> Iterator[Skipped]:
         """What the network says at first sight, and no more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 
+from calibration.own_ship import OwnShip
 from calibration.site import SiteCalibration
 from daemon.extract import ExtractMode, Extractor, Limits
 from daemon.frames import Signature, TonalLine, Verdict, Window
@@ -33,8 +34,9 @@ class SiteExtractor(Extractor):
         nominal: str,
         site: SiteCalibration | None = None,
         mode: ExtractMode = "signature",
+        own_ship: OwnShip | None = None,
     ) -> None:
-        super().__init__(spec, limits, mode)
+        super().__init__(spec, limits, mode, own_ship)
         self._own, self._nominal = limits, nominal
         self.use(site)
 
@@ -48,7 +50,7 @@ class SiteExtractor(Extractor):
         for channel, c in site.channels.items():
             vessel = c.vessel[self._nominal].value if c.vessel else self._own.vessel
             limits = dataclasses.replace(self._own, score=c.scores(self._nominal), vessel=vessel)
-            self._by_channel[channel] = Extractor(self._spec, limits, self._mode)
+            self._by_channel[channel] = Extractor(self._spec, limits, self._mode, self._own_ship)
 
     def process(self, window: Window, verdict: Verdict) -> tuple[list[Signature], tuple[TonalLine, ...]]:
         """Signatures of one window, and all lines found in it, by the thresholds of its channel."""

@@ -23,7 +23,7 @@ __all__ = ["add_arguments", "run"]
 
 LINES = ("info/", "status/", "signature/", "contact/", "gap/")
 TABLE = (*LINES, "window/")
-JSON = TABLE
+JSON = (*TABLE, "own_ship/")
 Show = Callable[[Message], None]
 
 
