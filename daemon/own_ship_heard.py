@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from calibration.own_ship_learn import Heard
 from daemon.curve import ClientKeys
@@ -22,7 +23,9 @@ from models.feature_spec import FeatureSpec
 from models.features import FeatureWindow, FrontEnd
 from models.tracks import TrackFinder
 
-__all__ = ["MIN_SNR_DB", "heard_in", "heard_live"]
+__all__ = ["MIN_SNR_DB", "heard_in", "heard_live", "heard_windows"]
+
+F32 = npt.NDArray[np.float32]
 
 MIN_SNR_DB = 2.0
 """As the daemon reports lines unless told otherwise (extract.line_snr_db)."""
@@ -107,6 +110,16 @@ def _note(
             collected.add(trace.line.freq_hz, trace.line.level_db)
 
 
+def heard_windows(x: F32, fs: int, names: tuple[str, ...], spec: FeatureSpec) -> dict[str, Heard]:
+    """The same of samples ``(n_channels, n)`` at ``fs`` Hz that are at hand."""
+    found: dict[str, _Collected] = {}
+    finder, every = TrackFinder(spec), _every(spec.n_samples(fs), spec.step(fs))
+    for w in FrontEnd(spec, fs, len(names)).process(x):
+        if w.grid_index % every == 0:
+            _note(found, names, w, spec, fs, finder)
+    return {name: c.heard() for name, c in found.items()}
+
+
 def heard_live(endpoint: str, bundle: Bundle, minutes: float, keys: ClientKeys | None = None) -> dict[str, Heard]:
     """Tonals that a running daemon publishes for so long, by channel.
 
@@ -123,14 +136,19 @@ def heard_live(endpoint: str, bundle: Bundle, minutes: float, keys: ClientKeys |
     found: dict[str, _Collected] = {}
     taken: dict[str, tuple[str, int, int]] = {}  # by channel the window that its next signatures belong to
     end, last = time.monotonic() + 60.0 * minutes, time.monotonic()
-    with Subscriber(endpoint, ("window/", "signature/", "own_ship/"), keys=keys) as subscriber:
+    with Subscriber(endpoint, ("window/", "signature/", "own_ship/", "heartbeat/"), keys=keys) as subscriber:
         while (now := time.monotonic()) < end:
             message = subscriber.receive(min(1.0, end - now))
             if message is None:
                 if time.monotonic() - last > min(SILENCE_S, 60.0 * minutes):
                     raise InputError(f"{endpoint}: no window for {SILENCE_S:.0f} s; does the daemon run there?")
                 continue
-            last, body = time.monotonic(), message.body
+            body = message.body
+            if message.family == "heartbeat":
+                if body["final"] and found:
+                    break  # the daemon ends: what was heard so far counts
+                continue
+            last = time.monotonic()
             if body["bundle"] != bundle.id:
                 raise BundleError(f"{endpoint}: the daemon runs bundle {body['bundle']}, this is {bundle.id}: --bundle")
             name, slot = body["channel"], (body["publisher"], body["epoch"], body["first_sample"])
