@@ -18,7 +18,7 @@ soundfile = pytest.importorskip("soundfile")
 CHAIN = Hydrophone(channel="ch0", sensitivity_db=-165.0, gain_db=26.0, adc_vpeak=1.5)
 RESPONSE = dataclasses.replace(CHAIN, response_hz=(20.0, 200.0, 450.0), response_db=(-12.0, 0.0, 3.0))
 TONES = dict.fromkeys((62.0, 111.3, 187.5, 251.0, 290.2, 333.37, 402.9, 455.1), 0.01)
-"""Together they are heard as unknown; 14 dB in the bin over noise of 1e-3."""
+"""Together they are heard as unknown; 42 dB in the bin over noise of 1e-3."""
 MEANT = {"level_db_re_1upa", "noise_db_re_1upa2_per_hz", "calibration_id", "publisher"}
 
 

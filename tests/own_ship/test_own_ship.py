@@ -8,16 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from calibration.hydrophone import Hydrophone
 from calibration.own_ship import OwnLine, OwnShip
 from calibration.own_ship_learn import Heard, learn, together
 from daemon.cli import main
 from daemon.config import Config, PublishConfig, SourceConfig
 from daemon.own_ship_heard import heard_live, heard_windows
+from daemon.recording import Recording
 from daemon.service import Service
 from daemon.site_state import choose_site, own_ship_in
+from daemon.verify import Verifier
 from daemon.wire import Message
 from models.bundle import Bundle
-from models.errors import InputError
+from models.engines import open_engine
+from models.errors import ConfigError, InputError
+from models.explainer import graphs_of
 from models.features import FeatureSpec
 
 soundfile = pytest.importorskip("soundfile")
@@ -38,11 +43,11 @@ def write(path: Path, x: np.ndarray) -> Path:
     return path
 
 
-def run(path: Path, tmp_path: Path) -> list[Message]:
+def run(path: Path, tmp_path: Path, **settings: Any) -> list[Message]:
     got: list[Message] = []
     config = Config(
         state_dir=str(tmp_path / "state"), source=SourceConfig(kind="file", path=str(path)),
-        publish=PublishConfig(endpoints=(f"ipc://{tmp_path}/out",)),
+        publish=PublishConfig(endpoints=(f"ipc://{tmp_path}/out",)), **settings,
     )  # fmt: skip
     service = Service(config, got.append)
     service.start()
@@ -248,3 +253,32 @@ def test_overlapping_bands_are_counted_once_and_bad_ones_refused(bundle: Bundle)
     for bad in (line(5.0, 4.0), line(0.0, 1.0), line(float("nan"), 1.0)):
         with pytest.raises(InputError, match="is no line"):
             OwnShip.now(bundle, "a test", 1.0, {"ch0": [bad]}, 1)
+
+
+def test_records_with_calibrated_levels_and_an_own_ship_are_derived_again(
+    learned: Path, tmp_path: Path, bundle: Bundle
+) -> None:
+    put(learned, tmp_path)
+    path = write(tmp_path / "x.wav", sound(MACHINERY, 30.0, 3) + sound(STRANGER, 30.0, 4))
+    chain = Hydrophone(channel="ch0", full_scale_db=175.0, response_hz=(20.0, 400.0), response_db=(-6.0, 0.0))
+    messages = run(path, tmp_path, hydrophone=(chain,))
+    config = Config(state_dir=str(tmp_path / "state"), hydrophone=(chain,))
+    engine, _ = open_engine(bundle, max_batch=8, graphs=graphs_of(bundle))
+    try:
+        verifier = Verifier(config, bundle, engine, choose_site(config, bundle))
+        records = [m for m in messages if m.family == "signature"]
+        assert any(line["own_ship"] for m in records for line in m.body["lines"])
+        assert all(line["level_db_re_1upa"] is not None for m in records for line in m.body["lines"])
+        without = Config(state_dir=str(tmp_path / "state"))
+        other = Verifier(without, bundle, engine, choose_site(without, bundle))
+        with Recording(path) as recording:
+            for record in (*records[:3], *[m for m in messages if m.family == "window"][:3]):
+                finding = verifier.verify(record, recording)
+                assert (finding.outcome, finding.details) == ("equal", ())
+            louder = dict(records[0].body, level_db_re_1upa=records[0].body["level_db_re_1upa"] + 0.1)
+            finding = verifier.verify(Message(records[0].topic, louder, records[0].arrays), recording)
+            assert finding.outcome == "result differs"
+            with pytest.raises(ConfigError, match="was made with site calibration"):
+                other.verify(records[0], recording)
+    finally:
+        engine.close()
