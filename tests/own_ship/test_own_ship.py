@@ -24,23 +24,7 @@ from models.engines import open_engine
 from models.errors import ConfigError, InputError
 from models.explainer import graphs_of
 from models.features import FeatureSpec
-
-soundfile = pytest.importorskip("soundfile")
-
-FS = 2000
-MACHINERY = (31.0, 62.0, 93.0, 124.0, 155.0, 212.3, 278.9, 301.4, 367.7, 421.0)
-STRANGER = (44.0, 75.2, 110.5, 171.3, 190.0, 233.8, 255.6, 322.2, 341.9, 389.4, 440.6)
-
-
-def sound(tones: tuple[float, ...], seconds: float, seed: int, level: float = 0.006) -> np.ndarray:
-    t = np.arange(round(seconds * FS)) / FS
-    x = np.random.default_rng(seed).normal(0.0, 1e-2, t.size)
-    return (x + sum(level * np.cos(2 * np.pi * f * t + f) for f in tones)).astype(np.float32)
-
-
-def write(path: Path, x: np.ndarray) -> Path:
-    soundfile.write(path, x, FS, subtype="FLOAT")
-    return path
+from tests.own_ship.conftest import FS, MACHINERY, STRANGER, put, sound, write
 
 
 def run(path: Path, tmp_path: Path, **settings: Any) -> list[Message]:
@@ -64,15 +48,6 @@ def bundle() -> Bundle:
     return Bundle.load(Bundle.shipped())
 
 
-@pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state directory in which the machinery was learned by the command."""
-    folder = tmp_path_factory.mktemp("own")
-    recording = write(folder / "alone.wav", sound(MACHINERY, 200.0, 1))
-    assert main(["own-ship", "learn", str(recording), "--state-dir", str(folder / "state")]) == 0
-    return folder / "state"
-
-
 def test_running_daemon_teaches_what_it_publishes(tmp_path: Path, bundle: Bundle) -> None:
     path = write(tmp_path / "x.wav", sound(MACHINERY, 200.0, 9))
     endpoint = f"ipc://{tmp_path}/out"
@@ -92,12 +67,6 @@ def test_running_daemon_teaches_what_it_publishes(tmp_path: Path, bundle: Bundle
     assert heard.n_windows in (22, 23)  # one window in 9 s, of 200 s
     lines = learn(heard, 1.0, 0.5)
     assert [round(x.freq_hz) for x in lines] == [round(f) for f in MACHINERY]
-
-
-def put(learned: Path, tmp_path: Path) -> None:
-    path = own_ship_in(tmp_path / "state")
-    path.parent.mkdir(parents=True)
-    path.write_bytes(own_ship_in(learned).read_bytes())
 
 
 def counts(messages: list[Message]) -> dict[str, int]:
