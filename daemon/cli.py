@@ -26,6 +26,8 @@ COMMANDS = {
     "config": "print the commented reference of all settings, or check a file",
     "keygen": "make keys: of the daemon, of those who listen, of whoever signs bundles",
     "bundle": "sign a bundle, or verify who signed it",
+    "levels": "say what full scale is on each channel; or calibrate by a recording of a known tone",
+    "own-ship": "learn, show or forget the lines of the own vessel",
     "devices": "list the sound cards",
     "export": "records as Raven selection tables, CSV or SigMF",
     "inspect": "say what a bundle holds and whether it is whole",
@@ -83,7 +85,7 @@ def _dispatch(words: list[str]) -> int:
     parser.add_argument("--version", action="version", version=f"tonald {importlib.metadata.version('tonald')}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below")
     name = parser.parse_args(words[:1] or ["--help"]).command
-    module = importlib.import_module(f"daemon.commands.{name}")
+    module = importlib.import_module(f"daemon.commands.{name.replace('-', '_')}")
     command = argparse.ArgumentParser(prog=f"tonald {name}", description=COMMANDS[name])
     module.add_arguments(command)
     code: int = module.run(command.parse_args(words[1:]))

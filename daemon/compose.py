@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from daemon.config import ChecksConfig, Config
 from daemon.contact_gate import EffectiveRule, effective_rule
 from daemon.contacts import Contacts
-from daemon.extract import Limits
+from daemon.extract import UNKNOWN, Limits, Own
 from daemon.pipeline import Pipeline, with_hop
 from daemon.site_extract import SiteExtractor
 from daemon.site_state import Site
@@ -52,11 +52,12 @@ class Composition:
         limits = Limits.of(bundle.thresholds, wanted.nominal, wanted.line_snr_db, wanted.n_lines_unknown)
         if wanted.mode == "vessel" and limits.vessel is None:
             raise ConfigError("extract.mode = 'vessel': this bundle has no line templates; calibrate it anew")
-        extractor = SiteExtractor(spec, limits, wanted.nominal, site.calibration, wanted.mode)
+        rule = effective_rule(config, bundle)
+        own = None if site.own_ship is None else Own(site.own_ship, max(1.0, rule.rule.hold_gate(UNKNOWN)))
+        extractor = SiteExtractor(spec, limits, wanted.nominal, site.calibration, wanted.mode, own)
         explain = config.explanation
         slow_anyway = explain.mode == "full" or explain.check_every == 0 or len(graphs_of(bundle)) == len(GRAPHS)
         full = None if slow_anyway else Explainer(bundle, engine, "full")
-        rule = effective_rule(config, bundle)
         wanted_demon = config.demon
         demon = DemonSpec(window_s=wanted_demon.window_s, step_s=wanted_demon.step_s) if wanted_demon.enabled else None
         explainer = Explainer(bundle, engine, explain.mode)

@@ -6,6 +6,7 @@ valid file that sets every default.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import difflib
 import re
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from calibration.hydrophone import Hydrophone
 from daemon.capture.cards import UsbId
 from models.errors import ConfigError
 
@@ -351,6 +353,7 @@ class Config:
     bundle: str = _key("", "folder of the bundle; empty: the one shipped, trained on the simulated ocean")
     bundle_key: str = _key("", "file of a signer's public key; then only bundles signed by it are used")
     state_dir: str = _key("", "the only folder written to (engine cache, journal); empty: nothing is written")
+    hydrophones: str = _key("", "TOML or CSV file with the [[hydrophone]] tables; empty: those of this file, if any")
     source: SourceConfig = field(default_factory=SourceConfig)
     window: WindowConfig = field(default_factory=WindowConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -365,8 +368,14 @@ class Config:
     forensic: ForensicConfig = field(default_factory=ForensicConfig)
     selftest: SelfTestConfig = field(default_factory=SelfTestConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    hydrophone: tuple[Hydrophone, ...] = field(default_factory=tuple)
 
     def __post_init__(self) -> None:
+        if self.hydrophones and self.hydrophone:
+            raise ConfigError(f"hydrophones = {self.hydrophones!r}: give the tables there or here, not both")
+        for n, h in enumerate(self.hydrophone):
+            if any(h.channel == other.channel for other in self.hydrophone[:n]):
+                raise ConfigError(f"hydrophone[{n}].channel = {h.channel!r} has a table already")
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.node):
             raise ConfigError(f"node = {self.node!r}: use 1 to 64 letters, digits, '_', '.' or '-'")
         if self.site.refresh_hours and not self.state_dir:
@@ -413,8 +422,14 @@ class _Where:
 
     def __call__(self, keys: tuple[str, ...]) -> str:
         table: tuple[str, ...] = ()
+        n_tables: collections.Counter[str] = collections.Counter()
         for n, line in enumerate(self.text.splitlines(), 1):
-            if m := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):
+            if m := re.match(r"\s*\[\[\s*([^\]]+?)\s*\]\]", line):
+                table = (f"{m[1]}[{n_tables[m[1]]}]",)
+                n_tables[m[1]] += 1
+                if table == keys:
+                    return f"{self.name}:{n}"
+            elif m := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):
                 table = tuple(k.strip().strip("\"'") for k in m[1].split("."))
                 if table == keys:
                     return f"{self.name}:{n}"
@@ -435,14 +450,22 @@ def _build(cls: type[Any], values: dict[str, Any], at: tuple[str, ...], where: _
             near = difflib.get_close_matches(key, known, 1, 0.5)
             elsewhere = [p for p in _all_keys() if p[-1] == key]
             hint = f"; nearest is '{near[0]}'" if near else ""
-            hint = f"; did you mean '{'.'.join(elsewhere[0])}'?" if elsewhere and not near else hint
+            hint = f"; did you mean '{'.'.join(elsewhere[0])}'?" if elsewhere else hint
             raise ConfigError(f"{where(path)}: unknown key '{'.'.join(path)}'{hint}")
         settings[key] = _value(hints[key], value, path, where)
     try:
         return cls(**settings)
     except ConfigError as e:
-        bad = re.match(r"([a-z_.]+)", str(e))
+        bad = re.match(r"([a-z_.0-9\[\]]+)", str(e))
+        if at and "[" in at[-1]:  # one of several alike: say which
+            raise ConfigError(f"{_first(where, at, bad)}: {'.'.join(at)}: {e}") from e
         raise ConfigError(f"{where(tuple(bad[1].split('.')) if bad else at)}: {e}") from e
+
+
+def _first(where: _Where, at: tuple[str, ...], bad: re.Match[str] | None) -> str:
+    """Place of the key that a message begins with; of its table where the key is not set."""
+    place = where((*at, bad[1])) if bad else where.name
+    return where(at) if place == where.name else place
 
 
 def _value(hint: Any, value: Any, path: tuple[str, ...], where: _Where) -> Any:  # noqa: ANN401
@@ -457,9 +480,14 @@ def _value(hint: Any, value: Any, path: tuple[str, ...], where: _Where) -> Any: 
         return value
     if get_origin(hint) is tuple:
         item = get_args(hint)[0]
+        if dataclasses.is_dataclass(item):
+            if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
+                raise ConfigError(f"{where(path)}: '{name}' are tables: write [[{name}]]")
+            of = typing.cast("type[Any]", item)
+            return tuple(_build(of, v, (*path[:-1], f"{path[-1]}[{n}]"), where) for n, v in enumerate(value))
         if not isinstance(value, list) or not all(_is(item, v) for v in value):
             raise ConfigError(f"{where(path)}: {name} = {value!r} is not a list of {item.__name__}")
-        return tuple(value)
+        return tuple(map(item, value))
     if not _is(hint, value):
         raise ConfigError(f"{where(path)}: {name} = {value!r} is not {_article(hint)}")
     return hint(value)
@@ -479,10 +507,15 @@ def _all_keys(cls: type[Any] = Config, at: tuple[str, ...] = ()) -> list[tuple[s
     hints: dict[str, Any] = typing.get_type_hints(cls)
     keys: list[tuple[str, ...]] = []
     for f in dataclasses.fields(cls):
-        inner: type[Any] = hints[f.name]
+        inner: type[Any] = _table(hints[f.name])
         at_key = (*at, f.name)
         keys += _all_keys(inner, at_key) if f.name in _TABLES else [at_key]
     return keys
+
+
+def _table(hint: Any) -> Any:  # noqa: ANN401  (any type may stand beside a setting)
+    """Of a table, or of tables of which there may be several, the dataclass."""
+    return get_args(hint)[0] if get_origin(hint) is tuple else hint
 
 
 _TABLES = frozenset(f.name for f in dataclasses.fields(Config) if not f.metadata)
@@ -496,11 +529,24 @@ def reference() -> str:
             lines += _entry(f, Config)
     for f in dataclasses.fields(Config):
         if "doc" not in f.metadata:
-            table = typing.get_type_hints(Config)[f.name]
+            hint = typing.get_type_hints(Config)[f.name]
+            table = _table(hint)
+            if table is not hint:
+                lines += _several(f.name, table)
+                continue
             lines += ["", f"[{f.name}]", f"# {table.__doc__}"]
             for g in dataclasses.fields(table):
                 lines += _entry(g, table)
     return "\n".join(lines) + "\n"
+
+
+def _several(name: str, table: type[Any]) -> list[str]:
+    """Keys of a table that there may be none or several of; as comments, as none is set by default."""
+    lines = ["", f"# [[{name}]]   one for each channel that is calibrated; see docs/levels.md"]
+    for f in dataclasses.fields(table):
+        unset = isinstance(f.default, float) and f.default != f.default
+        lines += [f"# {f.metadata['doc']}", f"# {f.name} = {'' if unset else _toml(f.default)}"]
+    return lines
 
 
 def _entry(f: dataclasses.Field[Any], cls: type[Any]) -> list[str]:

@@ -270,7 +270,7 @@ class TonalLine:
     snr_db: float
     """In-bin signal to noise ratio, mean over its duration."""
     level_db: float
-    """Level of the line; re full scale squared, or re 1 uPa squared where the hydrophone is calibrated."""
+    """Mean-square level of the line, its power in all bins it touches, dB re full scale squared."""
     t_start_s: float
     """After the window's first sample."""
     t_end_s: float
@@ -281,6 +281,10 @@ class TonalLine:
     """That this class sounds and the line is its, 0..1."""
     family_hz: float | None = None
     """Fundamental of the harmonic family the line belongs to; None for a line of none."""
+    noise_db: float | None = None
+    """Mean-square level of the background in one bin under the line, dB re full scale squared."""
+    own_ship: bool = False
+    """A line of the own ship, as learned (calibration.own_ship)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -292,7 +296,9 @@ class Analysed:
     lines: tuple[TonalLine, ...]
     """All lines found, whatever they belong to."""
     n_signatures: int
-    """How many signatures follow."""
+    """How many signatures follow, those of the own ship not counted."""
+    own_ship: bool = False
+    """The own ship was taken out of the verdict: nothing but its lines spoke for what is missing there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -308,6 +314,8 @@ class Signature:
     """``(n_freq, n_time)``, cells that belong to the label, or in mode ``vessel`` to any vessel."""
     lines: tuple[TonalLine, ...]
     mode: Literal["signature", "vessel"] = "signature"
+    own_ship: bool = False
+    """Nothing but lines of the own ship speaks for it: published as such, never part of a contact."""
 
     @property
     def signature(self) -> F32:

@@ -27,7 +27,6 @@ from daemon.demon import Demon
 from daemon.digest import AudioDigest
 from daemon.extract import Extractor
 from daemon.frames import (
-    Analysed,
     AudioBlock,
     ClockUpdate,
     Event,
@@ -43,6 +42,7 @@ from daemon.frames import (
 from daemon.grid import Grid, Hole, Slot
 from daemon.no_signal import NoSignal
 from daemon.overload import STEPS
+from daemon.own_ship import heard
 from daemon.sieve import Sieve
 from models.check import CheckedExplainer
 from models.demon import DemonSpec
@@ -198,8 +198,7 @@ class Pipeline:
                 yield stream.skipped(slot)
                 continue
             signatures, lines = self._extractor.process(window, verdicts[id(slot)])
-            yield Analysed(window, verdicts[id(slot)], lines, len(signatures))
-            yield from signatures
+            yield from heard(window, verdicts[id(slot)], signatures, lines)
 
     def _names(self, stream: _Stream, due: list[Slot], done: dict[int, FeatureWindow]) -> Iterator[Skipped]:
         """What the network says at first sight, and no more."""

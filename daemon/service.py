@@ -52,7 +52,7 @@ from daemon.records import Recorder, info_message
 from daemon.say_once import SayOnce
 from daemon.selftest.live import LiveSelfTest
 from daemon.site_refresh import SiteEstimate, SiteEstimator
-from daemon.site_state import Site, choose_site, next_version, save_site, site_path
+from daemon.site_state import choose_site, next_version, save_site, site_path, tell
 from daemon.takes.side_car import Stamp
 from daemon.wire import Identity, Message
 from models.engines import EngineReport, open_engine
@@ -183,6 +183,7 @@ class Service:
         c = self.config
         self._site = choose_site(c, self.bundle)
         _LOGGER.log(logging.ERROR if self._site.problem else logging.INFO, "site calibration: %s", self._site.words())
+        tell(self._site, self.spec)
         stages = Composition.of(c, self.bundle, engine, self._site)
         self._extractor, self.contact_rule = stages.extractor, stages.rule
         self._stages, self._pipeline = stages, stages.pipeline(live=self.source.live)
@@ -194,6 +195,7 @@ class Service:
         self._recorder = Recorder(
             identity, self.spec, self.bundle.labels,
             masks=c.publish.masks, explain=c.publish.explain, spectrogram=c.publish.spectrogram,
+            levels=self._site.levels,
         )  # fmt: skip
         self._forensic = self._open_forensic(identity)
         self._selftest = LiveSelfTest.of(c, self.bundle, self.spec)
@@ -226,6 +228,7 @@ class Service:
             self.publisher.identity, self.spec, version=importlib.metadata.version("tonald"), labels=self.bundle.labels,
             engine=report.name, precision=report.precision, device=report.device, endpoints=self.publisher.endpoints,
             contacts=self.contact_rule.to_dict(), site=self._site.to_dict(), passed_over=report.reasons,
+            hydrophones=self._site.levels.words(self.spec), own_ship=self._site.own_ship_words(),
         )  # fmt: skip
 
     def reread_keys(self) -> None:
@@ -379,9 +382,9 @@ class Service:
         except InputError as e:
             _LOGGER.error("%s: the thresholds in force stay", e)
             return
-        self._site = Site(site)
+        self._site = dataclasses.replace(self._site, calibration=site, problem="")
         self._extractor.use(site)
-        identity = dataclasses.replace(self.publisher.identity, calibration_id=site.id)
+        identity = dataclasses.replace(self.publisher.identity, calibration_id=self._site.id)
         self.publisher.identity = identity
         self._recorder.speak_as(identity)
         _LOGGER.info("site calibration: %s", self._site.words())
@@ -410,7 +413,7 @@ class Service:
             case Skipped():
                 counts.n_skipped += 1
             case Signature():
-                counts.n_signatures += 1
+                counts.n_signatures += not record.own_ship
             case Contact():
                 counts.n_contacts += record.event == "start"
             case Gap():

@@ -166,7 +166,7 @@ class Verifier:
         pipeline = self._composition.pipeline()
         pipeline.leave_out(body.get("overload_step", 0))
         identity = Identity(body["node"], body["publisher"], body["bundle"], body["calibration_id"])
-        recorder = Recorder(identity, self._spec, self._bundle.labels)
+        recorder = Recorder(identity, self._spec, self._bundle.labels, levels=self._site.levels)
         name = body["source"]
         for event in (
             StreamStart(name, 0, body["fs"], (body["channel"],)),

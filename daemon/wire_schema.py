@@ -99,6 +99,19 @@ LINE: dict[str, Field] = {
     "label": _str("class that most probably owns the line", null=True),
     "label_probability": _num("that this class sounds and the line is its, 0..1"),
     "family_hz": _num("fundamental of the harmonic family the line belongs to, Hz", null=True),
+    "own_ship": Field("bool", "a line of the own ship, as learned", late=True),
+    "level_db_re_1upa": Field(
+        "number",
+        "mean-square sound pressure level of the tonal, dB re 1 uPa; null: not calibrated",
+        null=True,
+        late=True,
+    ),
+    "noise_db_re_1upa2_per_hz": Field(
+        "number",
+        "mean-square sound pressure spectral density level of the noise under it, dB re 1 uPa^2/Hz; or null",
+        null=True,
+        late=True,
+    ),
 }
 
 CONTACT_LINE: dict[str, Field] = {
@@ -204,6 +217,16 @@ SLOT: dict[str, Field] = {
     ),
 }
 
+LEVEL: dict[str, Field] = {
+    "level_db_re_fs": _num("mean-square level in the band of the front end, dB re full scale squared", null=True),
+    "level_db_re_1upa": Field(
+        "number",
+        "mean-square sound pressure level in the band of the front end, dB re 1 uPa; null: not calibrated",
+        null=True,
+        late=True,
+    ),
+}
+
 LINES = Field("list", "the tonal lines", of=Field("map", "", fields=LINE))
 
 AXES: dict[str, Field] = {
@@ -223,6 +246,32 @@ JOURNAL_STATE: dict[str, Field] = {
     "n_missed": _int("records since the start that are not in the journal"),
     "replay": Field("list", "endpoints that replay it", of=_str("ZeroMQ endpoint")),
 }
+
+
+def _signature(label: str) -> dict[str, Field]:
+    """What stands in signature/ and, of the own ship, in own_ship/."""
+    return {
+        **SLOT,
+        "label": _str(label),
+        "mode": _str(
+            "what mask and lines hold: the tonals of the label, or all coherent tonals of a vessel of any class",
+            one_of=("signature", "vessel"),
+        ),
+        "probability": _num("that the class sounds, 0..1; for `unknown`: the highest of all", null=True),
+        "evidence_nats": _num("of its tonals: log-likelihood ratio of its line template, nats", null=True),
+        "is_ambient": Field("bool", "nothing but ambient noise, says the network"),
+        "unknown": Field("bool", "unlike anything the network was trained on"),
+        "nearest": _str("representative of the bundle that is most alike", null=True),
+        "distance": _num("Euclidean distance to it, in the embedding", null=True),
+        **LEVEL,
+        "own_ship": Field("bool", "nothing but lines of the own ship speaks for it; so in own_ship/ only", late=True),
+        "n_lines": _int("tonal lines"),
+        "lines": LINES,
+        "mask_cells": _int("cells of the mask that belong to the label"),
+        **AXES,
+        "journal_seq": JOURNAL,
+    }
+
 
 COUNTS: dict[str, Field] = {
     "n_sent": _int("messages handed to ZeroMQ"),
@@ -247,6 +296,10 @@ FAMILIES: dict[str, dict[str, Field]] = {
         "contacts": Field("map", "when a contact starts and ends; null: none are kept", null=True, fields=CONTACT_RULE),
         "endpoints": Field("list", "where this publisher can be reached", of=_str("endpoint")),
         "site": Field("map", "the site calibration; null: there is none", null=True, fields=SITE),
+        "hydrophones": Field(
+            "list", "calibrated channels: what full scale is; empty: levels are re FS", of=_str("one line"), late=True
+        ),
+        "own_ship": Field("str", "what is known of the own ship, for people", late=True),
     },
     "heartbeat": {
         "interval_s": _num("time to the next heartbeat, s"),
@@ -287,32 +340,16 @@ FAMILIES: dict[str, dict[str, Field]] = {
         ),
         "nearest": _str("representative of the bundle that is most alike", null=True),
         "distance": _num("Euclidean distance to it, in the embedding", null=True),
-        "level_db_re_fs": _num("mean-square level in the band of the front end, dB re full scale squared", null=True),
+        **LEVEL,
+        "own_ship": Field("bool", "the own ship was heard, it is left out of detections and unknown", late=True),
+        "n_own_ship_lines": Field("int", "of n_lines, how many are the own ship's", least=0, late=True),
         "n_lines": _int("tonal lines found, whatever they belong to"),
         "unexplained_lines": _num("coherent lines that no class explains, a sum of probabilities", null=True),
         "agreement": _num("overlap of live and full explanation, 0..1; null: this window was not checked", null=True),
         "n_signatures": _int("signature/ records of this window"),
     },
-    "signature": {
-        **SLOT,
-        "label": _str("class of the bundle, or `unknown`"),
-        "mode": _str(
-            "what mask and lines hold: the tonals of the label, or all coherent tonals of a vessel of any class",
-            one_of=("signature", "vessel"),
-        ),
-        "probability": _num("that the class sounds, 0..1; for `unknown`: the highest of all", null=True),
-        "evidence_nats": _num("of its tonals: log-likelihood ratio of its line template, nats", null=True),
-        "is_ambient": Field("bool", "nothing but ambient noise, says the network"),
-        "unknown": Field("bool", "unlike anything the network was trained on"),
-        "nearest": _str("representative of the bundle that is most alike", null=True),
-        "distance": _num("Euclidean distance to it, in the embedding", null=True),
-        "level_db_re_fs": _num("mean-square level in the band of the front end, dB re full scale squared", null=True),
-        "n_lines": _int("tonal lines"),
-        "lines": LINES,
-        "mask_cells": _int("cells of the mask that belong to the label"),
-        **AXES,
-        "journal_seq": JOURNAL,
-    },
+    "signature": _signature("class of the bundle, or `unknown`"),
+    "own_ship": _signature("class that the own ship is taken for, or `unknown`"),
     "contact": {
         **STREAM,
         "contact_id": _str("the same in all records of one contact, in no other contact of any run"),

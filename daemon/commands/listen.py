@@ -24,7 +24,7 @@ __all__ = ["add_arguments", "client_keys", "run"]
 
 LINES = ("info/", "status/", "signature/", "contact/", "gap/", "forensic/")
 TABLE = (*LINES, "window/")
-JSON = TABLE
+JSON = (*TABLE, "own_ship/")
 Show = Callable[[Message], None]
 
 

@@ -19,6 +19,7 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))
 
+from calibration.hydrophone import Hydrophone  # noqa: E402
 from daemon.frames import (  # noqa: E402  (found only by the line above)
     Analysed,
     ClockState,
@@ -39,6 +40,7 @@ from daemon.frames import (  # noqa: E402  (found only by the line above)
     Verdict,
     Window,
 )
+from daemon.levels import Levels  # noqa: E402
 from daemon.records import Recorder, info_message  # noqa: E402
 from daemon.wire import Identity, Message, common, encode, sequence_frame, topic_of  # noqa: E402
 from daemon.wire_schema import (  # noqa: E402
@@ -87,12 +89,13 @@ def known_records() -> list[Record]:
     verdict = Verdict(found, False, False, chances, "vessel_0/12", 0.5, None, {}, 1.25)
     lines = (
         TonalLine(72.125, 0.0625, 2.5, 11.5, -52.25, 0.25, 8.0, -0.125, "vessel_0", 0.9375, 12.0),
-        TonalLine(144.25, 0.125, 3.0, 8.0, -60.0, 1.0, 7.5),
+        TonalLine(144.25, 0.125, 3.0, 8.0, -60.0, 1.0, 7.5, noise_db=-80.0, own_ship=True),
     )
     return [
         StreamStart("file", 1, 2000, ("ch0", "ch1"), "tug.flac", T_NS, ClockState("file", None, 1_000_000, None)),
         Analysed(window, verdict, lines, 1),
         Signature(window, verdict, "vessel_0", 0.75, ramp > 0.875, lines),
+        Signature(window, verdict, "unknown", 0.75, ramp > 0.875, lines[1:], own_ship=True),
         Gap("file", 1, 23000, 100, 50_000_000, 0, "invalid", channel=0),
         Skipped("file", "ch0", 1, 4, 8000, 17000, 2000, "invalid", 100),
         ClockUpdate("file", 1, 9000, T_NS + 4_500_000_000, ClockState("pps", True, 2_000, 2000.25, 125.0, 0.5, 1)),
@@ -125,10 +128,11 @@ SITE = {
 
 def known_messages() -> list[Message]:
     """All messages of the known records, and those of the publisher itself."""
-    recorder = Recorder(IDENTITY, SPEC, LABELS, explain=True, spectrogram=True)
+    levels = Levels({"ch0": Hydrophone(channel="ch0", full_scale_db=175.0)})
+    recorder = Recorder(IDENTITY, SPEC, LABELS, explain=True, spectrogram=True, levels=levels)
     info = info_message(
         IDENTITY, SPEC, version="0.1.0", labels=LABELS, engine="openvino", precision="f32", device="CPU",
-        endpoints=["tcp://127.0.0.1:5565"], contacts=RULE, site=SITE,
+        endpoints=["tcp://127.0.0.1:5565"], contacts=RULE, site=SITE, hydrophones=["ch0: full scale = 175.0 dB re 1 uPa (peak)"], own_ship="not learned",
         passed_over=["no tensorrt: no usable NVIDIA card: CUDA counts none; is its driver installed (nvidia-smi)?"],
     )  # fmt: skip
     heartbeat = {

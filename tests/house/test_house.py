@@ -69,7 +69,7 @@ def test_no_other_distribution_provides_our_import_names() -> None:
 
 def test_every_command_has_its_module_and_help() -> None:
     for name in COMMANDS:
-        assert (ROOT / "daemon" / "commands" / f"{name}.py").exists(), name
+        assert (ROOT / "daemon" / "commands" / f"{name.replace('-', '_')}.py").exists(), name
 
 
 @pytest.mark.parametrize("name", COMMANDS)

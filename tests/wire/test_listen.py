@@ -101,7 +101,7 @@ def test_listen_prints_a_line_with_hz_for_each_signature(publisher: Publisher, c
     assert process.returncode == 0
     (signature,) = [line for line in out.splitlines() if "signature" in line]
     assert "ch0" in signature
-    assert "vessel_0 75 %  72.1 Hz 12 dB, 144.2 Hz 8 dB" in signature
+    assert "vessel_0 75 %  72.1 Hz 12 dB (123 dB re 1 µPa), 144.2 Hz 8 dB (115 dB re 1 µPa) own" in signature
     assert "2026-09-21T14:13:23.000Z" in signature  # 3 s after the anchor 1.79e18 ns
     assert "0 lost" in err
 
@@ -161,6 +161,7 @@ def test_format_line_of_every_kind_is_one_line(contract: SimpleNamespace) -> Non
         "demon",
         "explain",
         "spectrogram",
+        "own_ship",
         "gap",
         "forensic",
     }
@@ -194,6 +195,7 @@ def test_live_table_shows_channel_label_tonals_and_losses(contract: SimpleNamesp
         "vessel_0 75 %",
         "vessel_0 for 16 s, ended",
         "72.1 Hz 12 dB",
+        "144 dB re 1 µPa",
         "truncated",
         "100",
         "7 messages, 2 lost",
