@@ -15,6 +15,7 @@ from models.bundle import Bundle
 from models.check import CheckedExplainer
 from models.demon import DemonSpec
 from models.engines.base import Engine
+from models.engines.proved import ProvedEngine
 from models.errors import ConfigError
 from models.explainer import GRAPHS, Explainer, graphs_of
 from models.features import FeatureSpec
@@ -50,6 +51,7 @@ class Composition:
         limits = Limits.of(bundle.thresholds, wanted.nominal, wanted.line_snr_db, wanted.n_lines_unknown)
         if wanted.mode == "vessel" and limits.vessel is None:
             raise ConfigError("extract.mode = 'vessel': this bundle has no line templates; calibrate it anew")
+        engine = ProvedEngine(engine, bundle)
         extractor = SiteExtractor(spec, limits, wanted.nominal, site.calibration, wanted.mode)
         explain = config.explanation
         slow_anyway = explain.mode == "full" or explain.check_every == 0 or len(graphs_of(bundle)) == len(GRAPHS)
