@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from models.bundle import Bundle
@@ -14,7 +14,7 @@ from models.engines.onnxruntime import OnnxRuntimeEngine
 from models.engines.proved import ProvedEngine
 from models.errors import EngineError
 from tests import toy_bundle
-from tests.toy_bundle import make_bundle, window
+from tests.toy_bundle import graph_bytes, make_bundle, window
 
 
 @pytest.fixture(scope="module")
@@ -45,32 +45,35 @@ def test_answers_are_those_of_the_engine(bundle: Bundle, engine: OnnxRuntimeEngi
     )  # fmt: skip
 
 
-def test_engine_that_begins_to_lie_is_found_at_the_next_golden_window(
-    bundle: Bundle, engine: OnnxRuntimeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def give_other_weights(engine: OnnxRuntimeEngine, monkeypatch: pytest.MonkeyPatch, bias: float) -> None:
+    """As if the memory of the engine had gone bad."""
     weights = toy_bundle._weights()
-    weights["name_bias"] = weights["name_bias"] + 0.01
+    weights["name_bias"] = weights["name_bias"] + bias
     monkeypatch.setattr(toy_bundle, "_weights", lambda: weights)
-    other, _ = open_engine(make_bundle(tmp_path / "other"), "onnxruntime", max_batch=4, n_threads=1)
-    assert isinstance(other, OnnxRuntimeEngine)
+    engine._sessions["classify"] = onnxruntime.InferenceSession(graph_bytes("classify"))
+
+
+def test_engine_that_begins_to_lie_is_found_at_the_next_golden_window(
+    bundle: Bundle, engine: OnnxRuntimeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     proved = ProvedEngine(engine, bundle, every=4)
     for _ in range(5):
         ask(proved)
-    engine._sessions = other._sessions
+    give_other_weights(engine, monkeypatch, 0.01)
     for _ in range(2):
         ask(proved)
-    with pytest.raises(
-        EngineError, match=r"misses the golden outputs of graph classify.*in its last 4 calls is doubtful"
-    ):
+    with pytest.raises(EngineError, match=r"misses the golden outputs of graph classify.*last 4 calls is doubtful"):
         ask(proved)
 
 
-def test_answer_that_is_no_number_is_refused_at_once(bundle: Bundle, engine: OnnxRuntimeEngine) -> None:
+def test_answer_that_is_no_number_is_refused_at_once(
+    bundle: Bundle, engine: OnnxRuntimeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     proved = ProvedEngine(engine, bundle)
-    features = window()[np.newaxis]
-    features[0, 0, 3, 3] = np.nan
+    ask(proved)
+    give_other_weights(engine, monkeypatch, np.nan)
     with pytest.raises(EngineError, match=r"onnxruntime \(f32\) answered numbers that are not finite: graph classify"):
-        proved.run("classify", {"features": features})
+        ask(proved)
 
 
 def test_every_golden_window_has_its_turn(

@@ -142,7 +142,7 @@ def engine_throws(folder: Path) -> str:
 
 
 @fault(52, "engine returns wrong numbers in flight (NaN; rolled by one place)",
-       "nothing is made of NaN; wrong numbers are found by the next golden window; the engine is put out of service")  # fmt: skip
+       "nothing is made of NaN; wrong numbers are found by the next golden window; it serves no longer")  # fmt: skip
 def engine_lies(folder: Path) -> str:
     words = []
     for how in ("nan", "wrong"):

@@ -17,9 +17,9 @@ HEAD = """# Faults: each caused on real parts, and what happened
 
 `make faults` causes every fault below and writes this page: a real `tonald run` in a process of its own over ipc or
 tcp, a real JACK server and PortAudio for the sound card, real signals, real file systems. A subscriber adds up every
-sample (each slot of the grid is one record; windows and gaps make up all samples). `python -m tests.faults --only 3,7` causes
-some, `--list` shows them. The command ends non-zero if a promise is broken. What cannot be caused on the machine it ran
-on says `not run`, why, and what comes nearest; it is never counted as kept.
+sample (each slot of the grid is one record; windows and gaps make up all samples). `python -m tests.faults --only 3,7`
+causes some, `--list` shows them. The command ends non-zero if a promise is broken. What cannot be caused on the machine
+it ran on says `not run`, why, and what comes nearest; it is never counted as kept.
 
 {summary}.
 
