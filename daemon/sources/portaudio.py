@@ -172,7 +172,10 @@ class PortAudioSource:
         """One step of whatever is under way: waiting, starting, running."""
         if self._process is None:
             if time.monotonic() >= self._retry_at:
-                self._spawn()
+                try:
+                    self._spawn()
+                except DeviceError as e:  # no files or processes left: they may come back, like a card
+                    self._wait(str(e))
             return
         if self._ready is None:
             said = self._process.answer(0.0)
