@@ -1,6 +1,7 @@
 """Publisher on real sockets: nothing lost that can wait, what is lost is seen, late joiners are told."""
 
 import logging
+import socket as sockets
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from daemon.outlet import Outlet
 from daemon.publisher import Publisher
 from daemon.wire import Identity, Message, common, decode
 from models.errors import PublishError, WireError
+from tests.faults.hostile import GREETING, ready
 
 PATIENCE_S = 20.0
 """Upper bound for what comes at once on an idle machine; only a failing test waits so long."""
@@ -198,6 +200,15 @@ def test_heartbeat_counts_subscriptions_that_come_and_go(publisher: Publisher) -
                 pass
         while receive(socket)[0].body["n_subscriptions"] != 1:
             pass
+
+
+def test_peer_that_takes_back_what_it_never_asked_for_makes_no_negative_count(publisher: Publisher) -> None:
+    host, _, port = publisher.endpoints[0].removeprefix("tcp://").partition(":")
+    with sub(publisher.endpoints[0], "heartbeat/") as socket, sockets.create_connection((host, int(port))) as bad:
+        receive(socket)
+        bad.sendall(GREETING + ready(b"SUB") + 20 * b"\x00\x04\x00abc" + b"\x00\x04\x01one\x00\x04\x01two")
+        while receive(socket)[0].body["n_subscriptions"] != 2:
+            pass  # each decodes: a count below zero would not
 
 
 def test_put_after_close_or_before_start_is_refused(identity: Identity) -> None:
