@@ -10,10 +10,10 @@ window its bias stays below 0.05 bins); the signal to noise ratio is the peak's 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,8 @@ HALF_WIDTH = 1
 """Rows to either side of a trace that belong to the line: the main lobe of the Hann window."""
 REACH = 4
 """Rows to either side of a ridge in which its width is measured."""
+NATS_PER_DB = math.log(10.0) / 10.0
+"""Of power."""
 HANN_3DB_BINS = 1.44
 """Width of the Hann window's main lobe at half power, bins (Harris, Proc. IEEE 66(1), 1978, table 1)."""
 
@@ -83,35 +85,37 @@ def lines_of(
     own : mapping label -> ``(n_tracks,)``, optional
         Probability that the label sounds and the track is its line; the likeliest label is told with each line.
     """
-    excess = 10.0 ** ((spectrum_db.astype(np.float64) - tracks.background_db[:, None]) / 10.0) - 1.0
+    excess = np.exp((spectrum_db.astype(np.float64) - tracks.background_db[:, None]) * NATS_PER_DB) - 1.0
     excess[: spec.row_lo] = 0.0
     smooth = scipy.ndimage.uniform_filter1d(excess, N_SMOOTH, axis=1, mode="nearest")
     seconds = spec.column_centres(fs) / fs
-    found: list[tuple[LineTrace, str | None, float]] = []
     coherent = np.flatnonzero(tracks.evidence >= LEAST_EVIDENCE)
     measured = _measure(spec, seconds, tracks.rows[coherent], excess, smooth, spectrum_db)
-    for k, trace in zip(coherent, measured, strict=True):
-        if trace is None or trace.line.snr_db < min_snr_db:
-            continue
-        scores = [(float(p[k]), label) for label, p in (own or {}).items()]
-        probability, label = max(scores, default=(0.0, ""))
-        found.append((trace, label or None, probability))
-    f0 = families([t.line.freq_hz for t, _, _ in found], 0.25 * spec.bin_hz)
-    out = [
-        dataclasses.replace(
-            trace,
-            line=dataclasses.replace(
-                trace.line, label=label, label_probability=probability, family_hz=float(f) if np.isfinite(f) else None
-            ),
+    found = [(k, m) for k, m in zip(coherent.tolist(), measured, strict=True) if m and m.values["snr_db"] >= min_snr_db]
+    f0 = families([m.values["freq_hz"] for _, m in found], 0.25 * spec.bin_hz).tolist()
+    labels, owners = tuple(own or ()), [p.tolist() for p in (own or {}).values()]
+    out = []
+    for (k, m), f in zip(found, f0, strict=True):
+        probability, label = max(((p[k], name) for p, name in zip(owners, labels, strict=True)), default=(0.0, ""))
+        line = TonalLine(
+            **m.values, label=label or None, label_probability=probability, family_hz=None if math.isnan(f) else f
         )
-        for (trace, label, probability), f in zip(found, f0, strict=True)
-    ]
+        out.append(LineTrace(line, m.rows, m.active))
     return sorted(out, key=lambda t: t.line.freq_hz)
+
+
+class _Measured(NamedTuple):
+    """A line but for what it has to do with others."""
+
+    values: dict[str, float]
+    """Fields of `daemon.frames.TonalLine`."""
+    rows: npt.NDArray[np.int64]
+    active: Mask
 
 
 def _measure(
     spec: FeatureSpec, seconds: F64, tracks: F32, excess: F64, smooth: F64, spectrum_db: F32
-) -> list[LineTrace | None]:
+) -> list[_Measured | None]:
     """Tracks ``(n, n_time)`` as lines, all at once; None: not heard for long enough, or no peak.
 
     ``seconds`` ``(n_time,)`` are the centres of the columns after the first sample.
@@ -126,7 +130,7 @@ def _measure(
     share = active / np.maximum(n_active, 1)[:, None]  # weights of a mean over the active columns
     picked = np.clip(rows + np.arange(-REACH, REACH + 1)[:, None, None], 0, spec.n_freq - 1)  # (2 REACH + 1, n, n_time)
     mean = np.maximum((excess[picked, columns] * share).sum(axis=2), 1e-3).T  # (n, 2 REACH + 1)
-    power = (10.0 ** (spectrum_db[rows, columns].astype(np.float64) / 10.0) * share).sum(axis=1)
+    power = (np.exp(spectrum_db[rows, columns].astype(np.float64) * NATS_PER_DB) * share).sum(axis=1)
     row = (rows * share).sum(axis=1)
     drift = _drift(near, beside, active, share, seconds)
     return [
@@ -157,7 +161,7 @@ def _trace(
     power: float,
     row: float,
     drift: float,
-) -> LineTrace | None:
+) -> _Measured | None:
     """One line from its means over the active columns: ``mean`` ``(2 REACH + 1,)`` excess around the ridge."""
     level = [10.0 * math.log10(v) for v in mean.tolist()]
     shift, peak = _parabola(level[REACH - 1 : REACH + 2])
@@ -166,17 +170,17 @@ def _trace(
     at = float(mean[REACH])
     tone = power * at / (1.0 + at)  # what is over the background
     first, last = int(active.argmax()), active.size - 1 - int(active[::-1].argmax())
-    line = TonalLine(
-        freq_hz=(row + shift) * spec.bin_hz,
-        freq_err_hz=_freq_err_hz(spec, 10.0 ** (peak / 10.0), n_active),
-        bandwidth_hz=_bandwidth_hz(level, peak, spec.bin_hz),
-        snr_db=peak,
-        level_db=10.0 * math.log10(tone) + peak - level[REACH],
-        t_start_s=float(seconds[first]) - spec.column_s / 2,
-        t_end_s=float(seconds[last]) + spec.column_s / 2,
-        drift_hz_per_s=drift * spec.bin_hz,
-    )
-    return LineTrace(line, rows, active)
+    values = {
+        "freq_hz": (row + shift) * spec.bin_hz,
+        "freq_err_hz": _freq_err_hz(spec, 10.0 ** (peak / 10.0), n_active),
+        "bandwidth_hz": _bandwidth_hz(level, peak, spec.bin_hz),
+        "snr_db": peak,
+        "level_db": 10.0 * math.log10(tone) + peak - level[REACH],
+        "t_start_s": float(seconds[first]) - spec.column_s / 2,
+        "t_end_s": float(seconds[last]) + spec.column_s / 2,
+        "drift_hz_per_s": drift * spec.bin_hz,
+    }
+    return _Measured(values, rows, active)
 
 
 def _parabola(y_db: Sequence[float]) -> tuple[float, float]:

@@ -52,6 +52,10 @@ F32 = npt.NDArray[np.float32]
 #: Steps of the overload ladder from which every second slot is left out, and from which names are all there is.
 HALF, NAMES = STEPS.index("half"), STEPS.index("names")
 
+#: The channels of a slot are explained in so many turns, so that the first is on its way while the last is still
+#: looked at; but not fewer windows at a time than these, as several at once cost less than one by one.
+TURNS, LEAST_AT_ONCE = 4, 2
+
 
 def with_hop(spec: FeatureSpec, hop_s: float) -> FeatureSpec:
     """Return ``spec`` with ``hop_s`` between windows; the windows themselves do not change.
@@ -150,6 +154,11 @@ class Pipeline:
         if self._step >= NAMES:
             yield from self._names(stream, due, done)
             return
+        size = max(LEAST_AT_ONCE, -(-len(due) // TURNS))
+        for i in range(0, len(due), size):
+            yield from self._explained(stream, due[i : i + size], done)
+
+    def _explained(self, stream: _Stream, due: list[Slot], done: dict[int, FeatureWindow]) -> Iterator[Record]:
         windows = {id(s): stream.window(s, done[s.grid_index], self._step) for s in due if s.reason is None}
         explained = self._explainer.explain(
             [w.features for w in windows.values()], [w.spectrum_db for w in windows.values()], by_network=not self._step
