@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def read_npz(files: Mapping[str, bytes], name: str, want: Mapping[str, tuple[Any
                         )
                     n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
                     out[key] = np.frombuffer(f.read(n_bytes), dtype).reshape(shape)
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as e:
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError) as e:  # encrypted: RuntimeError
         raise BundleError(f"{name} cannot be read: {e}") from e
     return out
 

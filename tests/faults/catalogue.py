@@ -16,6 +16,7 @@ AREAS = ("capture", "clock", "engine", "delivery", "storage", "security", "proce
 
 #: Faults whose defence is not in this tree yet, and what is missing. Take a number out to have it run.
 PENDING: dict[int, str] = {
+    41: "the unit booted for real: its test is not in this tree",
     6: "zeros as a lost source: the channel checks are not in this tree",
     53: "SIGHUP that builds a new engine: reload is not in this tree",
 }

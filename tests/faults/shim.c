@@ -5,9 +5,12 @@
  *   1  parts per million by which CLOCK_MONOTONIC runs fast, counted from the load of the first process (SHIM_BASE, ns)
  *   2  1: fsync, fdatasync and msync of a file whose path holds SHIM_DISK fail with EIO
  *
+ * SHIM_THREADS in the environment: so many threads can be started, the next fails with EAGAIN.
+ *
  * cc -shared -fPIC -O2 -o shim.so shim.c -ldl
  */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -70,6 +73,18 @@ int gettimeofday(struct timeval *tv, void *zone)
     tv->tv_sec = t.tv_sec;
     tv->tv_usec = t.tv_nsec / 1000;
     return 0;
+}
+
+int pthread_create(pthread_t *id, const pthread_attr_t *a, void *(*f)(void *), void *x)
+{
+    static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    static int started;
+    const char *most = getenv("SHIM_THREADS");
+    if (!real)
+        real = dlsym(RTLD_NEXT, "pthread_create");
+    if (most && __atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST) > atoi(most))
+        return EAGAIN;
+    return real(id, a, f, x);
 }
 
 static int broken(int fd)

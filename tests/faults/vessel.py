@@ -143,7 +143,7 @@ class Daemon:
 
     @property
     def last_line(self) -> str:
-        return (self.log.splitlines() or [""])[-1]
+        return ([x for x in self.log.splitlines() if x.strip()] or [""])[-1]
 
     def await_log(self, text: str, timeout_s: float = START_S, n: int = 1) -> float:
         """Until the log holds ``text`` ``n`` times; how long that took."""
@@ -186,7 +186,7 @@ class Daemon:
         """The capture process."""
         return wait_for(
             lambda: next((c for c in self.children() if "daemon.capture.child" in " ".join(_cmdline(c))), None),
-            30.0, "a capture process",
+            75.0, "a capture process",
         )  # fmt: skip
 
     @property
