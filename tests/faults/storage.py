@@ -263,8 +263,8 @@ def late(folder: Path) -> str:
     return _missed(folder, kill=False)
 
 
-@fault(58, "subscriber killed (SIGKILL of tonald listen) and back, with its bookmark", "none missing; what is given again "
-       "came in the last second before the kill")  # fmt: skip
+@fault(58, "subscriber killed (SIGKILL of tonald listen) and back, with its bookmark", "none missing; what is "
+       "given again came in the last second before the kill")  # fmt: skip
 def subscriber_killed(folder: Path) -> str:
     import json
     import sys
