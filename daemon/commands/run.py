@@ -107,9 +107,7 @@ def run(args: argparse.Namespace) -> int:
     return _judge(service)
 
 
-def supervise(
-    service: Service, manager: ServiceManager, stop: SignalFlag, hang_up: SignalFlag | None = None
-) -> None:
+def supervise(service: Service, manager: ServiceManager, stop: SignalFlag, hang_up: SignalFlag | None = None) -> None:
     """Wait for the end; feed the watchdog only while the processing loop turns; on SIGHUP read who may listen."""
     due = time.monotonic()
     while not stop.wait(TURN_S) and service.alive:
