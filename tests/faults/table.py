@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.catalogue import Fault
+from tests.faults.catalogue import PENDING, Fault
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "faults.md"
 _ROW = re.compile(r"\| (\d+) \| .* \| (?P<observed>.*) \| (?P<verdict>kept|broken|not run) \|$")
@@ -52,13 +52,19 @@ def read_page() -> dict[int, Outcome]:
 
 def write_page(faults: Sequence[Fault], outcomes: Mapping[int, Outcome]) -> None:
     """Write the table anew; a fault never caused is not run."""
-    done = [outcomes.get(f.number, Outcome(f.number, "not run", "not caused yet", 0.0)) for f in faults]
+    done = [_outcome(f.number, outcomes) for f in faults]
     rows = [
         f"| {f.number} | {_cell(f.cause)} | {_cell(f.expected)} | {_cell(o.observed)} | {o.verdict} |"
         for f, o in zip(faults, done, strict=True)
     ]
     head = HEAD.format(summary=summary(done)[0].upper() + summary(done)[1:], n_cores=os.cpu_count())
     PAGE.write_text(head + "\n".join(rows) + "\n")
+
+
+def _outcome(number: int, outcomes: Mapping[int, Outcome]) -> Outcome:
+    why = PENDING.get(number)
+    idle = Outcome(number, "not run", why or "not caused yet", 0.0)
+    return idle if why else outcomes.get(number, idle)
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
