@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 import functools
 import hashlib
+import importlib.util
 import json
 import os
 import random
@@ -300,8 +301,29 @@ def _read_tracking(data: bytes) -> None:
     parse_tracking(data.decode("utf-8", "replace"))
 
 
+def _journals() -> list[bytes]:
+    from daemon.journal.entry import FILE_HEAD, Entry, pack
+
+    entries = [Entry(n, 10**18 + n, tuple(_split(m))) for n, m in enumerate(_messages(), 1)]
+    return [FILE_HEAD + b"".join(map(pack, entries)), FILE_HEAD + pack(entries[0])]
+
+
+def _read_journal(data: bytes) -> None:
+    from daemon.journal.entry import entries_of
+
+    at = 0
+    for begin, _, end in entries_of(data):
+        if not at <= begin < end <= len(data):
+            raise AssertionError(f"entry {begin}..{end} after {at} in {len(data)} bytes")
+        at = end
+
+
+HAS_JOURNAL = importlib.util.find_spec("daemon.journal") is not None
+JOURNAL = (Target("journal", 0.05, _journals, _read_journal, ()),) if HAS_JOURNAL else ()
+
 TARGETS = (
-    Target("wire", 0.40, _messages, _decode, (WireError,)),
+    *JOURNAL,
+    Target("wire", 0.40 - sum(t.share for t in JOURNAL), _messages, _decode, (WireError,)),
     Target("records", 0.05, _records, _read_records, (WireError,)),
     Target("config", 0.12, _settings, _config, (ConfigError,)),
     Target("manifest", 0.06, _manifests, parse_manifest, (BundleError,), _digest),
