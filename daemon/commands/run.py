@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from daemon.config import Config
 from daemon.notify import ServiceManager
 from daemon.open_source import parse_source
 from daemon.service import Service
+from daemon.signal_flag import SignalFlag
 from daemon.view import format_line
 from daemon.wire import Message
 from models.errors import AudioFormatError, UsageError
@@ -99,10 +99,9 @@ def run(args: argparse.Namespace) -> int:
     """Run until the source is through or a signal comes."""
     config = settings(args)
     start_logging(config.log.level)
-    stop = threading.Event()
+    stop, hang_up = SignalFlag(), SignalFlag()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda n, _frame: _asked_to_stop(stop, n, _frame))
-    hang_up = threading.Event()
     signal.signal(signal.SIGHUP, lambda _n, _frame: hang_up.set())
     service = Service(config, None if args.quiet else _printer(all_windows=args.verbose, silent_windows=args.once))
     manager = ServiceManager()
@@ -119,9 +118,7 @@ def run(args: argparse.Namespace) -> int:
     return _judge(service)
 
 
-def supervise(
-    service: Service, manager: ServiceManager, stop: threading.Event, hang_up: threading.Event | None = None
-) -> None:
+def supervise(service: Service, manager: ServiceManager, stop: SignalFlag, hang_up: SignalFlag | None = None) -> None:
     """Wait for the end; feed the watchdog only while the processing loop turns; on SIGHUP read who may listen."""
     due = time.monotonic()
     while not stop.wait(TURN_S) and service.alive:
@@ -175,7 +172,7 @@ def _printer(*, all_windows: bool, silent_windows: bool) -> Callable[[Message], 
     return show
 
 
-def _asked_to_stop(stop: threading.Event, number: int, _frame: FrameType | None) -> None:
+def _asked_to_stop(stop: SignalFlag, number: int, _frame: FrameType | None) -> None:
     if stop.is_set():  # asked twice: whoever asks means it
         raise KeyboardInterrupt
     _LOGGER.info("%s: finishing", signal.Signals(number).name)

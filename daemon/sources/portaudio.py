@@ -179,7 +179,10 @@ class PortAudioSource:
         if self._process is None:
             if self._retry.due:
                 self._retry.trying()
-                self._spawn()
+                try:
+                    self._spawn()
+                except DeviceError as e:  # no files or processes left: they may come back, like a card
+                    self._wait(str(e))
             return
         if self._ready is None:
             said = self._process.answer(0.0)
