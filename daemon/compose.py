@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from daemon.config import Config
+from daemon.config import ChecksConfig, Config
 from daemon.contact_gate import EffectiveRule, effective_rule
 from daemon.contacts import Contacts
 from daemon.extract import UNKNOWN, Limits, Own
@@ -36,6 +36,8 @@ class Composition:
     rule: EffectiveRule
     demon: DemonSpec | None
     """None: not wanted."""
+    checks: ChecksConfig | None = None
+    """None: not wanted."""
 
     @classmethod
     def of(cls, config: Config, bundle: Bundle, engine: Engine, site: Site) -> Composition:
@@ -59,11 +61,20 @@ class Composition:
         wanted_demon = config.demon
         demon = DemonSpec(window_s=wanted_demon.window_s, step_s=wanted_demon.step_s) if wanted_demon.enabled else None
         explainer = Explainer(bundle, engine, explain.mode)
-        return cls(spec, explainer, full, explain.check_every, limits, extractor, rule, demon)
+        checks = config.checks if config.checks.enabled else None
+        return cls(spec, explainer, full, explain.check_every, limits, extractor, rule, demon, checks)
 
-    def pipeline(self) -> Pipeline:
-        """A chain for one source."""
+    def pipeline(self, *, live: bool = False) -> Pipeline:
+        """A chain for one source; ``live`` as of `daemon.pipeline.Pipeline`."""
         explainer: Explainer | CheckedExplainer = self.explainer
         if self.full is not None:
             explainer = CheckedExplainer(self.explainer, self.full, self.limits.score, self.check_every)
-        return Pipeline(self.spec, explainer, self.extractor, Contacts(self.spec, self.rule.rule), self.demon)
+        return Pipeline(
+            self.spec,
+            explainer,
+            self.extractor,
+            Contacts(self.spec, self.rule.rule),
+            self.demon,
+            self.checks,
+            live=live,
+        )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from calibration.hydrophone import Hydrophone
+from daemon.capture.cards import UsbId
 from models.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -25,8 +26,9 @@ else:
     import tomli as tomllib
 
 __all__ = [
-    "Config", "ContactsConfig", "DemonConfig", "EngineConfig", "ExtractConfig", "LogConfig", "PublishConfig",
-    "SiteConfig", "SourceConfig", "WindowConfig", "reference",
+    "ChecksConfig", "Config", "ContactsConfig", "DemonConfig", "EngineConfig", "ExtractConfig", "ForensicConfig",
+    "JournalConfig", "LogConfig", "PublishConfig", "SelfTestConfig", "SiteConfig", "SourceConfig", "WindowConfig",
+    "reference",
 ]  # fmt: skip
 
 SourceKind = Literal["simulated", "file", "pcm", "device"]
@@ -49,8 +51,12 @@ class SourceConfig:
     realtime: bool = _key(False, "pace files as if live; the simulated ocean is always paced unless max_speed")
     max_speed: bool = _key(False, "simulated ocean: as fast as possible")
     join: bool = _key(False, "several files as one stream, gaps from the times in their names or side-cars")
-    device: str = _key("", "sound card, for kind = device: part of its name, see 'tonald devices'")
+    device: str = _key("", "sound card, for kind = device: part of its name, or usb:VID:PID[:SERIAL]")
     on_absent: Literal["fail", "wait"] = _key("fail", "sound card that is absent at the start: end, or wait for it")
+    on_loss: Literal["wait", "exit", "pause"] = _key(
+        "wait", "sound card that is lost: wait for the same one, end with code 69, or stay off until SIGHUP"
+    )
+    silent_s: float = _key(2.0, "s without signal on all channels after which the sound card is lost; 0: never")
     latency_s: float = _key(0.5, "s that the sound system buffers; less loses samples on a busy machine")
     fs: int = _key(0, "Hz; needed for pcm without a WAV header; 0: as the source or the card says")
     channels: tuple[int, ...] = _key((), "which channels, counted from 0; empty: all")
@@ -66,6 +72,12 @@ class SourceConfig:
             raise ConfigError("source.path is empty: kind = 'file' needs a file or folder")
         if self.kind == "device" and not self.device:
             raise ConfigError("source.device is empty: name the sound card, 'tonald devices' lists them")
+        try:
+            UsbId.parse(self.device)
+        except ValueError as e:
+            raise ConfigError(f"source.device: {e}") from e
+        if not 0.0 <= self.silent_s < float("inf"):
+            raise ConfigError(f"source.silent_s = {self.silent_s} is not 0 (never) or more, in s")
         if self.fs < 0:
             raise ConfigError(f"source.fs = {self.fs} is negative: give the sample rate in Hz")
         if self.n_channels < 0:
@@ -190,6 +202,42 @@ class DemonConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ChecksConfig:
+    """When a channel is called suspect or bad (docs/capture.md)."""
+
+    enabled: bool = _key(True, "check each channel's samples once a second")
+    suspect_s: int = _key(2, "s that a check fails before the channel is suspect")
+    bad_s: int = _key(10, "s that it fails before the channel is bad, and holds before it is ok again")
+    clipped_share: float = _key(0.0001, "share of samples at full scale from which a channel is clipped")
+    dc: float = _key(0.1, "offset from which on it is a fault, as part of full scale")
+    hum_db: float = _key(
+        15.0, "dB that three harmonics of 50 or 60 Hz stand above their neighbourhood; suspect at most"
+    )
+    identical: float = _key(0.9999, "correlation of two channels from which on they are one and the same")
+    level_min_db_re_fs: float = _key(-120.0, "dB re full scale squared, without offset; below it is too quiet")
+    level_max_db_re_fs: float = _key(-3.0, "dB re full scale squared, without offset; above it is too loud")
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.suspect_s <= self.bad_s <= 3600:
+            raise ConfigError(
+                f"checks.suspect_s = {self.suspect_s}: give 1 up to checks.bad_s = {self.bad_s}, and that at most 3600"
+            )
+        if not 0.0 < self.clipped_share <= 1.0:
+            raise ConfigError(f"checks.clipped_share = {self.clipped_share} is not above 0 and at most 1")
+        if not 0.0 < self.dc <= 1.0:
+            raise ConfigError(f"checks.dc = {self.dc} is not above 0 and at most 1")
+        if not self.hum_db > 0.0:
+            raise ConfigError(f"checks.hum_db = {self.hum_db} is not positive")
+        if not 0.5 <= self.identical <= 1.0:
+            raise ConfigError(f"checks.identical = {self.identical} is not in 0.5..1")
+        if not self.level_min_db_re_fs < self.level_max_db_re_fs:
+            raise ConfigError(
+                f"checks.level_min_db_re_fs = {self.level_min_db_re_fs} is not below checks.level_max_db_re_fs = "
+                f"{self.level_max_db_re_fs}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SiteConfig:
     """Thresholds of this place."""
 
@@ -239,6 +287,58 @@ class PublishConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class JournalConfig:
+    """Signatures and gaps kept on disk, for subscribers who missed some; needs state_dir."""
+
+    enabled: bool = _key(True, "keep them, if there is a state_dir")
+    max_mb: float = _key(1000.0, "MB on disk at most; the oldest go first")
+    max_days: float = _key(30.0, "days; older ones go")
+    reserve_mb: float = _key(200.0, "MB of free disk left to others; below it old ones go, then it pauses")
+    endpoints: tuple[str, ...] = _key(
+        (), "where it is replayed, under the rules of publish.endpoints; empty: a port, or a name, beside each of those"
+    )
+
+    def __post_init__(self) -> None:
+        if not 20.0 <= self.max_mb <= 1e7:
+            raise ConfigError(f"journal.max_mb = {self.max_mb}: give 20 to 10000000 MB")
+        if not 0.01 <= self.max_days <= 36500.0:
+            raise ConfigError(f"journal.max_days = {self.max_days}: give 0.01 to 36500 days")
+        if not 0.0 <= self.reserve_mb <= 1e7:
+            raise ConfigError(f"journal.reserve_mb = {self.reserve_mb}: give 0 to 10000000 MB")
+        for e in self.endpoints:
+            if not e.startswith(("tcp://", "ipc://")):
+                raise ConfigError(f"journal.endpoints: {e!r} is neither tcp://HOST:PORT nor ipc://PATH")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForensicConfig:
+    """Raw sound kept on disk, and frozen around contacts."""
+
+    max_mb: int = _key(0, "MB of the latest sound kept in state_dir/forensic, oldest deleted first; 0: none")
+    frozen_mb: int = _key(1000, "MB of frozen sound, oldest deleted first")
+    reserve_mb: int = _key(500, "MB of the disk left free, whatever the budgets say")
+    before_s: float = _key(60.0, "s frozen before a contact was first heard, or before the command")
+    after_s: float = _key(30.0, "s frozen after it started, or after the command")
+    on: Literal["contacts", "command"] = _key("contacts", "contacts freeze, and 'tonald freeze'; or the command only")
+    labels: tuple[str, ...] = _key((), "contacts of which labels freeze; empty: of all")
+
+    def __post_init__(self) -> None:
+        for name, most in (("max_mb", 0), ("frozen_mb", 1), ("reserve_mb", 0)):
+            if getattr(self, name) < most:
+                raise ConfigError(f"forensic.{name} = {getattr(self, name)}: give {most} or more")
+        for name in ("before_s", "after_s"):
+            if not 0.0 <= getattr(self, name) <= 3600.0:
+                raise ConfigError(f"forensic.{name} = {getattr(self, name)}: give 0 to 3600 s")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SelfTestConfig:
+    """Known signatures put into the running daemon."""
+
+    live: bool = _key(False, "let 'tonald selftest --live' put known signatures in, marked test; needs state_dir")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LogConfig:
     """What goes to standard error."""
 
@@ -252,7 +352,7 @@ class Config:
     node: str = _key("tonald", "name of this vessel or machine in every record")
     bundle: str = _key("", "folder of the bundle; empty: the one shipped, trained on the simulated ocean")
     bundle_key: str = _key("", "file of a signer's public key; then only bundles signed by it are used")
-    state_dir: str = _key("", "the only folder written to (engine cache); empty: nothing is written")
+    state_dir: str = _key("", "the only folder written to (engine cache, journal); empty: nothing is written")
     hydrophones: str = _key("", "TOML or CSV file with the [[hydrophone]] tables; empty: those of this file, if any")
     source: SourceConfig = field(default_factory=SourceConfig)
     window: WindowConfig = field(default_factory=WindowConfig)
@@ -261,8 +361,12 @@ class Config:
     explanation: ExplanationConfig = field(default_factory=ExplanationConfig)
     contacts: ContactsConfig = field(default_factory=ContactsConfig)
     demon: DemonConfig = field(default_factory=DemonConfig)
+    checks: ChecksConfig = field(default_factory=ChecksConfig)
     site: SiteConfig = field(default_factory=SiteConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
+    journal: JournalConfig = field(default_factory=JournalConfig)
+    forensic: ForensicConfig = field(default_factory=ForensicConfig)
+    selftest: SelfTestConfig = field(default_factory=SelfTestConfig)
     log: LogConfig = field(default_factory=LogConfig)
     hydrophone: tuple[Hydrophone, ...] = field(default_factory=tuple)
 
@@ -276,6 +380,10 @@ class Config:
             raise ConfigError(f"node = {self.node!r}: use 1 to 64 letters, digits, '_', '.' or '-'")
         if self.site.refresh_hours and not self.state_dir:
             raise ConfigError("site.refresh_hours needs a place to write to: set state_dir")
+        if self.forensic.max_mb and not self.state_dir:
+            raise ConfigError("forensic.max_mb needs a place to write to: set state_dir")
+        if self.selftest.live and not self.state_dir:
+            raise ConfigError("selftest.live needs a place where it can be asked: set state_dir")
 
     @classmethod
     def load(cls, path: Path) -> Config:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from daemon.checks.judge import worst
 from daemon.clock import StreamClock
 from daemon.frames import (
     Analysed,
@@ -22,9 +23,12 @@ from daemon.frames import (
     Contact,
     ContactLine,
     Detection,
+    Forensic,
     Gap,
+    Health,
     Modulated,
     Overload,
+    Quality,
     Record,
     Signature,
     Skipped,
@@ -89,6 +93,8 @@ class _Channel:
     n_gaps: int = 0
     told: bool = True
     """Whether status/ has said so."""
+    health: Health | None = None
+    """Of its checks, the last."""
 
 
 @dataclass(slots=True)
@@ -170,12 +176,16 @@ class Recorder:
                 yield self._modulated(record)
             case Gap():
                 yield from self._gap(record)
+            case Health():
+                yield self._health(record)
             case StreamEnd():
                 yield from self._end(record)
             case ClockUpdate():
                 yield from self._clock(record)
             case SourceState():
                 yield from self._state(record)
+            case Forensic():
+                yield self._forensic(record)
             case Overload():
                 self._step = record.step
                 yield from self._statuses(record.source, "running", detail=record.words)
@@ -186,7 +196,7 @@ class Recorder:
         old = self._streams.get(start.source)
         channels = old.channels if old else {}
         for name in start.channels:
-            channels.setdefault(name, _Channel())
+            channels.setdefault(name, _Channel()).health = None
         self._streams[start.source] = _Stream(start, StreamClock(start), channels=channels)
         yield from self._statuses(start.source, "running")
 
@@ -207,6 +217,10 @@ class Recorder:
         stream.clock.put(update)
         if update.words:
             yield from self._statuses(update.source, "running", detail=update.words, first_sample=update.from_sample)
+
+    def _health(self, health: Health) -> Message:
+        self._streams[health.source].channels[health.channel].health = health
+        return self._status(health.source, health.channel, "running")
 
     def _news(self, slot: Window | Skipped) -> Iterator[Message]:
         """status/ once more if the channel lost samples since the last one."""
@@ -246,6 +260,7 @@ class Recorder:
             "state": state, "label": _text(start.label) if start else "", "detail": _text(detail),
             "overload_step": self._step, "n_retries": n_retries, "lost_samples_total": counts.lost_samples,
             "n_gaps": counts.n_gaps, "final": final,
+            "quality": None if counts.health is None else _health(counts.health),
         }  # fmt: skip
         return Message(topic_of("status", channel or _topic_safe(source)), body)
 
@@ -261,6 +276,7 @@ class Recorder:
             ),
             "source": _text(slot.source), "channel": slot.channel, "fs": slot.fs, "grid_index": slot.grid_index,
             "overload_step": slot.overload_step if isinstance(slot, Window) else self._step,
+            "quality": None if slot.quality is None else _checks(slot.quality),
         }  # fmt: skip
 
     def _analysed(self, record: Analysed) -> Message:
@@ -415,6 +431,23 @@ class Recorder:
         }  # fmt: skip
         return Message(topic_of("gap", channel or _topic_safe(gap.source)), body)
 
+    # sound kept on disk
+
+    def _forensic(self, record: Forensic) -> Message:
+        stream = self._streams.get(record.source)
+        known = stream is not None and stream.start.epoch == record.epoch
+        body = {
+            **common(
+                self._identity, "forensic", epoch=record.epoch, first_sample=record.first_sample,
+                n_samples=record.n_samples,
+                t_first_sample_ns=stream.clock.utc_ns(record.epoch, record.first_sample) if stream and known else None,
+                clock=stream.clock.state(record.first_sample) if stream and known else None,
+            ),
+            "source": _text(record.source), "event": record.event, "words": _text(record.words),
+            "folder": record.folder, "n_missing": record.n_missing, "lost_samples_total": record.lost_samples_total,
+        }  # fmt: skip
+        return Message(topic_of("forensic"), body)
+
 
 def contact_id(identity: Identity, contact: Contact) -> str:
     """Node, run, channel, epoch, first sample and label: the run is new at each start, so no two contacts share it."""
@@ -443,6 +476,20 @@ def _line(line: TonalLine) -> dict[str, float | str | bool | None]:
 
 def _detection(d: Detection) -> dict[str, float | str | None]:
     return {"label": d.label, "probability": _number(d.probability), "evidence_nats": _known(d.evidence)}
+
+
+def _checks(quality: Quality) -> list[dict[str, str]]:
+    return [{"check": check, "state": state} for check, state in quality]
+
+
+def _health(health: Health) -> dict[str, Any]:
+    return {
+        "state": worst(health.quality), "checks": _checks(health.quality), "first_sample": health.first_sample,
+        "level_db_re_fs": _number(health.level_db), "peak": _number(health.peak), "dc": _number(health.dc),
+        "clipped_share": _number(health.clipped_share), "n_bits": 24 - health.low_bit,
+        "n_stuck_bits": health.n_stuck_bits, "hum_db": _known(health.hum_db),
+        "alike": _number(health.alike), "alike_to": health.alike_to,
+    }  # fmt: skip
 
 
 def _known(x: float | None) -> float | None:

@@ -102,6 +102,10 @@ def _label(body: Body) -> str:
     )
 
 
+def _say_forensic(body: Body) -> str:
+    return f"{body['event']}: {body['words']}" + (f" -> {body['folder']}" if body["folder"] else "")
+
+
 def _say_contact(body: Body) -> str:
     end = f" ({body['reason']})" if body["event"] == "end" else ""
     return f"{body['event']}{end}  {_contact(body)}  {format_contact_lines(body['lines'])}"
@@ -139,7 +143,9 @@ def _say_demon(body: Body) -> str:
 def _say_status(body: Body) -> str:
     lost = f"  {body['lost_samples_total']} samples lost" if body["lost_samples_total"] else ""
     detail = f": {body['detail']}" if body["detail"] else ""
-    return f"{body['state']}  {body['label']}{detail}{lost}".rstrip()
+    checks = (body.get("quality") or {}).get("checks") or []
+    unwell = "".join(f"  {c['check']} ({c['state']})" for c in checks)
+    return f"{body['state']}  {body['label']}{detail}{lost}{unwell}".rstrip()
 
 
 def _say_gap(body: Body) -> str:
@@ -170,6 +176,7 @@ _SAY = {
     "contact": _say_contact, "demon": _say_demon,
     "status": _say_status, "gap": _say_gap,
     "heartbeat": _say_heartbeat, "info": _say_info, "explain": _say_label, "spectrogram": _say_label,
+    "forensic": _say_forensic,
 }  # fmt: skip
 
 
@@ -219,6 +226,8 @@ class LiveTable:
                 row["contacts"] = self._contacts_of(channel, body)
             elif message.family == "status":
                 row["state"] = body["state"] + (f": {body['detail']}" if body["detail"] else "")
+                if checks := (body.get("quality") or {}).get("checks"):
+                    row["state"] += ", " + ", ".join(f"{c['check']} {c['state']}" for c in checks)
                 row["lost"] = str(body["lost_samples_total"])
         self._live.update(self._table())
 

@@ -14,12 +14,14 @@ from models.errors import WireError
 
 __all__ = [
     "ARRAY",
+    "CHECK",
     "COMMON",
     "CONTACT_LINE",
     "CONTACT_RULE",
     "DTYPES",
     "FAMILIES",
     "MODULATION_LINE",
+    "QUALITY",
     "VERSION",
     "Field",
     "check",
@@ -156,6 +158,26 @@ DETECTION: dict[str, Field] = {
     "evidence_nats": _num("of its tonals: log-likelihood ratio of its line template, nats", null=True),
 }
 
+CHECK: dict[str, Field] = {
+    "check": _str("dead, clipped, dc, stuck_bits, coarse, hum, identical, level_low or level_high"),
+    "state": _str("for how long it has failed", one_of=("suspect", "bad")),
+}
+
+QUALITY: dict[str, Field] = {
+    "state": _str("the worst of its checks", one_of=("ok", "suspect", "bad")),
+    "checks": Field("list", "checks that the channel fails", of=Field("map", "", fields=CHECK)),
+    "first_sample": _int("the values below are of one second of samples from here on"),
+    "level_db_re_fs": _num("mean square without the offset, dB re full scale squared; null: a flat line", null=True),
+    "peak": _num("largest magnitude, full scale 1", null=True),
+    "dc": _num("offset, full scale 1", null=True),
+    "clipped_share": _num("share of samples at full scale, 0..1", null=True),
+    "n_bits": _int("bits in use: from the sign to the lowest that moves, at most 24; 0: a flat line"),
+    "n_stuck_bits": _int("bits that never move between others that do"),
+    "hum_db": _num("third strongest harmonic of 50 or 60 Hz over its neighbourhood, dB; null: rate too low", null=True),
+    "alike": _num("correlation with the most alike other channel, -1..1", null=True),
+    "alike_to": _str("that channel; null: none", null=True),
+}
+
 COMMON: dict[str, Field] = {
     "schema": _str("`tonald/` and the family, the part of the topic before the first `/`"),
     "v": _int("version of this contract", least=1),
@@ -186,6 +208,13 @@ SLOT: dict[str, Field] = {
     "overload_step": Field(
         "int", "step of the overload ladder at this window, 0..3; 0: nothing was left out", least=0, late=True
     ),
+    "quality": Field(
+        "list",
+        "checks that the channel fails at the end of the span, as in status/; empty: none; null: not checked",
+        null=True,
+        of=Field("map", "", fields=CHECK),
+        late=True,
+    ),
 }
 
 LEVEL: dict[str, Field] = {
@@ -206,7 +235,17 @@ AXES: dict[str, Field] = {
     "t_column_0_s": _num("centre of column 0, s after the window's first sample"),
 }
 
-JOURNAL = _int("number in the journal, survives restarts; null: no journal is kept", null=True)
+JOURNAL = _int("number in the journal, survives restarts; null: it is not in the journal", null=True)
+
+JOURNAL_STATE: dict[str, Field] = {
+    "id": _str("of the journal; numbers of another id are others'; null: it has never worked", null=True),
+    "first_seq": _int("oldest number kept"),
+    "next_seq": _int("number that comes next; all below are in the journal, or lost with a reason in the log"),
+    "n_bytes": _int("of all its files"),
+    "problem": _str("why nothing is written at present", null=True),
+    "n_missed": _int("records since the start that are not in the journal"),
+    "replay": Field("list", "endpoints that replay it", of=_str("ZeroMQ endpoint")),
+}
 
 
 def _signature(label: str) -> dict[str, Field]:
@@ -271,6 +310,7 @@ FAMILIES: dict[str, dict[str, Field]] = {
             "map", "last sequence number sent or dropped, by topic; this heartbeat itself not counted", of=_int("n")
         ),
         **COUNTS,
+        "journal": Field("map", "what is kept for replay; null: nothing", null=True, fields=JOURNAL_STATE, late=True),
     },
     "status": {
         **STREAM,
@@ -282,6 +322,7 @@ FAMILIES: dict[str, dict[str, Field]] = {
         "lost_samples_total": _int("missing or unusable samples of the channel since the daemon started"),
         "n_gaps": _int("gaps of the channel since the daemon started"),
         "final": Field("bool", "the source gives no more streams"),
+        "quality": Field("map", "checks of the channel; null: not checked", null=True, fields=QUALITY, late=True),
     },
     "window": {
         **SLOT,
@@ -352,6 +393,16 @@ FAMILIES: dict[str, dict[str, Field]] = {
         "duration_ns": _int("length of the gap, ns"),
         "err_ns": _int("error of duration_ns, ns; 0: counted in samples"),
         "journal_seq": JOURNAL,
+    },
+    "forensic": {
+        "source": _str("name of the source"),
+        "event": _str(
+            "a span was frozen; or samples were not kept, or a span could not be frozen", one_of=("frozen", "lost")
+        ),
+        "words": _str("why it was frozen, or what went wrong, for people"),
+        "folder": _str("folder below forensic/frozen in the daemon's state directory", null=True),
+        "n_missing": _int("of the span's samples, those that are not on disk"),
+        "lost_samples_total": _int("samples per channel that the ring did not keep since the daemon started"),
     },
     "explain": {**SLOT, "label": _str("what is explained"), **AXES},
     "spectrogram": {**SLOT, **AXES},

@@ -163,10 +163,12 @@ def test_format_line_of_every_kind_is_one_line(contract: SimpleNamespace) -> Non
         "spectrogram",
         "own_ship",
         "gap",
+        "forensic",
     }
     assert all(line.isprintable() for line in lines.values())
     assert "end (gap)  vessel_0 for 16 s  72.1 Hz 12 dB 7x, 144.2 Hz 8 dB 4x" in lines["contact"]
     assert "invalid: 100 samples, 0.050 s" in lines["gap"]
+    assert "frozen: command: tug abeam -> 2026" in lines["forensic"]
     assert "shaft 2.06 Hz (124 rpm), 4 blades, blade rate 8.25 Hz, 1 lines, 42 nats" in lines["demon"]
 
 
