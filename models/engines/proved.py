@@ -63,7 +63,7 @@ class ProvedEngine:
                 )
         out = self._engine.run(graph, tensors)
         for name, a in out.items():
-            if a.dtype.kind == "f" and not np.isfinite(a).all():
+            if a.dtype.kind == "f" and not np.isfinite(a.sum()):  # a sum costs a third of looking at each
                 raise EngineError(
                     f"{self.name} ({self.precision}) answered numbers that are not finite: graph {graph}, {name}; "
                     "restart it, or choose another engine (engine.name)"
