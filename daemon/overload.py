@@ -12,8 +12,8 @@ step  name            what is left out
 3     `names`         of the slots left, all but the network's probabilities; no lines, no signatures
 ====  ==============  =========================================================================================
 
-After the process was stopped, or the machine asleep, much sound waits at once and is soon worked off: while the backlog falls
-fast enough, nothing is left out.
+After the process was stopped, or the machine asleep, much sound waits at once and is soon worked off: while the backlog
+falls fast enough, nothing is left out.
 
 Each step is taken back when hardly anything has waited for a while. If overload returns soon after, that while grows,
 so that a machine at its limit does not swing to and fro. Time is counted in seconds of sound, so nothing here reads a
@@ -36,7 +36,7 @@ RISE = (0.15, 0.25, 0.35)
 CALM = 0.05
 #: Sound between two steps up, s: what the last one brings must be given time to show.
 SETTLE_S = 1.0
-#: A backlog is watched over so much sound, s; where it falls by this part of the sound taken in, it is being worked off.
+#: A backlog is watched over so much sound, s; if it falls by this part of the sound taken in, it is being worked off.
 TREND_S, WORKED_OFF = 0.5, 0.3
 #: Sound without backlog after which a step is taken back, s; and the longest.
 HOLD_S, LONGEST_HOLD_S = 30.0, 600.0
