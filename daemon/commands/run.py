@@ -109,6 +109,8 @@ def run(args: argparse.Namespace) -> int:
     _LOGGER.info("bundle %s: %s", service.bundle.id, ", ".join(service.bundle.labels))
     _LOGGER.info("contacts: %s", service.contact_rule.words()[-1])
     _LOGGER.info("publishing on %s", ", ".join(service.publisher.endpoints))
+    if service.publisher.replay_endpoints:
+        _LOGGER.info("journal replayed on %s", ", ".join(service.publisher.replay_endpoints))
     manager.ready("listening")
     supervise(service, manager, stop, hang_up)
     manager.stopping(str(service.counts))
