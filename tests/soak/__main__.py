@@ -23,6 +23,7 @@ READING_S = 5.0
 SILENT_S = 300.0
 """Without a record for so long the daemon hangs."""
 WARM_UP_H = 1.0
+JOURNAL_MB = 200.0
 
 
 def main() -> int:
@@ -40,7 +41,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         figures = soak(Path(folder), loop, n_samples, book)
     warm_up_h = min(WARM_UP_H, args.hours / 4)
-    figures |= judge(book, Footprint(0, figures["readings"]), warm_up_h, figures["exit_code"], figures["n_lost"])
+    figures |= judge(
+        book, Footprint(0, figures["readings"]), warm_up_h, figures["exit_code"], figures["n_lost"], figures
+    )
     if not args.no_page:
         write(figures, f"python -m tests.soak --hours {args.hours:g}")
     for problem in figures["problems"]:
@@ -52,7 +55,11 @@ def main() -> int:
 def soak(folder: Path, loop: Loop, n_samples: int, book: Book) -> dict[str, Any]:
     """Play ``n_samples`` through a daemon; what happened."""
     words = ("--source", "-", "--fs", str(loop.fs), "--n-channels", str(len(loop.x)), "--format", "f32le")
-    settings = {"publish.wait_subscriber_s": 60.0, "publish.stall_timeout_s": 120.0}
+    settings = {
+        "publish.wait_subscriber_s": 60.0, "publish.stall_timeout_s": 120.0, "state_dir": str(folder / "state"),
+        "journal.max_mb": JOURNAL_MB, "journal.reserve_mb": 0.0,
+    }  # fmt: skip
+    (folder / "state").mkdir()
     with (
         Daemon(folder, settings, words=words, stdin=subprocess.PIPE) as daemon,
         Subscriber(daemon.endpoint) as subscriber,
@@ -81,6 +88,7 @@ def soak(folder: Path, loop: Loop, n_samples: int, book: Book) -> dict[str, Any]
         took_s = time.monotonic() - began
         code = daemon.wait(30)
         n_lost = subscriber.losses.n_lost + subscriber.n_malformed
+        journal = dict(subscriber.heartbeat.body["journal"]) if subscriber.heartbeat else {}
     book.close(n_samples)
     audio_s = n_samples / loop.fs
     return {
@@ -88,6 +96,8 @@ def soak(folder: Path, loop: Loop, n_samples: int, book: Book) -> dict[str, Any]
         "speed": audio_s / took_s, "expected": book.spec.n_windows(loop.fs, n_samples) * len(loop.x),
         "published": book.n_published, "declared": book.n_declared, "lost_samples": book.lost_samples,
         "signatures": book.n_signatures, "n_lost": n_lost, "exit_code": code, "readings": footprint.readings,
+        "journal_records": journal.get("next_seq", 1) - 1, "journal_mb": 1e-6 * journal.get("n_bytes", 0),
+        "journal_missed": journal.get("n_missed"), "journal_problem": journal.get("problem"),
         "every": max(1, len(footprint.readings) // 24),
     }  # fmt: skip
 
@@ -111,13 +121,19 @@ def _show(reading: tuple[float, float, int, int], took_s: float, book: Book) -> 
     sys.stdout.flush()
 
 
-def judge(book: Book, footprint: Footprint, warm_up_h: float, code: int, n_lost: int) -> dict[str, Any]:
+def judge(
+    book: Book, footprint: Footprint, warm_up_h: float, code: int, n_lost: int, journal: dict[str, Any]
+) -> dict[str, Any]:
     """Which promises were broken, and the summary."""
     problems = list(book.problems)
     if code:
         problems.append(f"exit code {code}")
     if n_lost:
         problems.append(f"{n_lost} messages lost or malformed")
+    if journal["journal_missed"] or journal["journal_problem"]:
+        problems.append(f"{journal['journal_missed']} records not in the journal: {journal['journal_problem']}")
+    if journal["journal_mb"] > JOURNAL_MB:
+        problems.append(f"the journal takes {journal['journal_mb']:.0f} MB, {JOURNAL_MB:g} were allowed")
     m = footprint.verdict(warm_up_h)
     if m["growth"] > MOST_GROWTH:
         problems.append(f"RSS grew by {100 * m['growth']:.2f} % from {warm_up_h:g} h of sound on")

@@ -70,6 +70,7 @@ exactly if none of its samples was spoilt.
 | declared lost | {declared} (gaps tell of {lost_samples} samples, as many as were spoilt) |
 | signatures | {signatures} |
 | messages lost on the way | {n_lost} |
+| records through the journal | {journal_records}, of which {journal_mb:.0f} MB are kept |
 | RSS after {warm_up_h:g} h of sound | {rss_first_mb:.1f} MB |
 | RSS at the end | {rss_last_mb:.1f} MB ({growth_pc:+.2f} %; at most {most_pc:g} % is promised) |
 | open files | {n_files} |
