@@ -36,6 +36,10 @@ class ServiceManager:
         """Sign of life, and a line for ``systemctl status``."""
         self._send(f"WATCHDOG=1\nSTATUS={status}")
 
+    def status(self, status: str) -> None:
+        """A line for ``systemctl status``; no sign of life."""
+        self._send(f"STATUS={status}")
+
     def stopping(self, status: str) -> None:
         """The end has begun."""
         self._send(f"STOPPING=1\nSTATUS={status}")

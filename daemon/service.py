@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from calibration.site import SiteCalibration
 from daemon.allow_list import read_allow_list
@@ -44,6 +45,7 @@ from daemon.frames import (
     StreamStart,
 )
 from daemon.journal.open import open_journal, replay_endpoints
+from daemon.monitor.tally import Tally, TimedEngine
 from daemon.open_source import open_source, resume
 from daemon.overload import Ladder
 from daemon.pipeline import with_hop
@@ -132,6 +134,8 @@ class Service:
         self.config, self._clocks = config, clocks
         self._given_source, self._test = source, test
         self.counts = Counts()
+        self.tally = Tally()
+        """The same and more, by label: what status file and metrics are made of."""
         self.problems: list[str] = []
         """What was wrong with streams, one line each."""
         self.failure: BaseException | None = None
@@ -184,7 +188,7 @@ class Service:
         self._site = choose_site(c, self.bundle)
         _LOGGER.log(logging.ERROR if self._site.problem else logging.INFO, "site calibration: %s", self._site.words())
         tell(self._site, self.spec)
-        stages = Composition.of(c, self.bundle, engine, self._site)
+        stages = Composition.of(c, self.bundle, TimedEngine(engine, self.tally), self._site)
         self._extractor, self.contact_rule = stages.extractor, stages.rule
         self._stages, self._pipeline = stages, stages.pipeline(live=self.source.live)
         refresh_s = 3600.0 * c.site.refresh_hours
@@ -230,6 +234,17 @@ class Service:
             contacts=self.contact_rule.to_dict(), site=self._site.to_dict(), passed_over=report.reasons,
             hydrophones=self._site.levels.words(self.spec), own_ship=self._site.own_ship_words(),
         )  # fmt: skip
+
+    def facts(self) -> dict[str, Any]:
+        """What serves at present, as the status file tells it."""
+        report, site = self._report, self._site
+        return {
+            "engine": {"name": report.name, "precision": report.precision, "device": report.device,
+                       "passed_over": list(report.reasons)},
+            "bundle": {"id": self.bundle.id, "labels": list(self.bundle.labels)},
+            "site": {"calibration_id": site.id, "words": site.words(), "problem": site.problem,
+                     "own_ship": site.own_ship_words()},
+        }  # fmt: skip
 
     def reread_keys(self) -> None:
         """Put the list of clients in force as it stands in its files now; keep the old one if it is no good."""
@@ -360,6 +375,7 @@ class Service:
         """Leave out more or less of the work, by how much sound waits."""
         if (backlog := self.source.backlog()) is None or not isinstance(event, AudioBlock):
             return
+        self.tally.backlog(backlog)
         if self._ladder is None:
             self._ladder = Ladder(backlog.most_s)
         before = self._ladder.n
@@ -392,6 +408,7 @@ class Service:
 
     def _note(self, event: Event) -> None:
         """Remember where the stream stands."""
+        self.tally.event(event)
         match event:
             case StreamStart():
                 self._running = (event.source, event.epoch, 0)
@@ -407,6 +424,7 @@ class Service:
 
     def _count(self, record: Record) -> None:
         counts = self.counts
+        self.tally.record(record)
         match record:
             case Analysed():
                 counts.n_windows += 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-import os
 import signal
 import sys
 import time
@@ -14,6 +13,8 @@ from pathlib import Path
 from types import FrameType
 
 from daemon.config import Config
+from daemon.log_lines import start_logging
+from daemon.monitor.monitor import Monitor
 from daemon.notify import ServiceManager
 from daemon.open_source import parse_source
 from daemon.service import Service
@@ -22,7 +23,7 @@ from daemon.view import format_line
 from daemon.wire import Message
 from models.errors import AudioFormatError, UsageError
 
-__all__ = ["add_arguments", "add_source_words", "run", "settings", "start_logging"]
+__all__ = ["add_arguments", "add_source_words", "run", "settings"]
 
 _LOGGER = logging.getLogger("tonald")
 
@@ -98,7 +99,7 @@ def _channels(text: str) -> tuple[int, ...]:
 def run(args: argparse.Namespace) -> int:
     """Run until the source is through or a signal comes."""
     config = settings(args)
-    start_logging(config.log.level)
+    start_logging(config.log.level, config.log.format)
     stop, hang_up = SignalFlag(), SignalFlag()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda n, _frame: _asked_to_stop(stop, n, _frame))
@@ -111,16 +112,33 @@ def run(args: argparse.Namespace) -> int:
     _LOGGER.info("publishing on %s", ", ".join(service.publisher.endpoints))
     if service.publisher.replay_endpoints:
         _LOGGER.info("journal replayed on %s", ", ".join(service.publisher.replay_endpoints))
-    manager.ready("listening")
-    supervise(service, manager, stop, hang_up)
-    manager.stopping(str(service.counts))
-    service.stop()
+    with _monitor(service, manager) as monitor:
+        manager.ready("listening")
+        supervise(service, manager, stop, hang_up, monitor)
+        monitor.stopping()
+        manager.stopping(str(service.counts))
+        service.stop()
     _LOGGER.info("%s", service.counts)
     service.raise_failure()
     return _judge(service)
 
 
-def supervise(service: Service, manager: ServiceManager, stop: SignalFlag, hang_up: SignalFlag | None = None) -> None:
+def _monitor(service: Service, manager: ServiceManager) -> Monitor:
+    """Of the service; if it cannot be had, the service is stopped again."""
+    try:
+        return Monitor(service, manager)
+    except BaseException:
+        service.stop()
+        raise
+
+
+def supervise(
+    service: Service,
+    manager: ServiceManager,
+    stop: SignalFlag,
+    hang_up: SignalFlag | None = None,
+    monitor: Monitor | None = None,
+) -> None:
     """Wait for the end; feed the watchdog only while the processing loop turns; on SIGHUP read who may listen."""
     due = time.monotonic()
     while not stop.wait(TURN_S) and service.alive:
@@ -128,26 +146,12 @@ def supervise(service: Service, manager: ServiceManager, stop: SignalFlag, hang_
             hang_up.clear()
             service.reread_keys()
             service.resume_source()
+        if monitor is not None:
+            monitor.turn()
         now = time.monotonic()
         if manager.watchdog_s and now >= due and now - service.last_turn < manager.watchdog_s / 2:
-            manager.alive(str(service.counts))
+            manager.alive(str(service.counts) if monitor is None else monitor.line())
             due = now + manager.watchdog_s / 4
-
-
-def start_logging(level: str) -> None:
-    """Log lines on standard error; under systemd with the priority that journald reads, and without the time."""
-    handler = logging.StreamHandler(sys.stderr)
-    journal = "JOURNAL_STREAM" in os.environ
-    handler.setFormatter(_JournalFormatter() if journal else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-
-
-class _JournalFormatter(logging.Formatter):
-    """``<3>text``: the syslog priority in front (sd-daemon(3))."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        priority = 3 if record.levelno >= logging.ERROR else 4 if record.levelno >= logging.WARNING else 6
-        return f"<{priority}>{super().format(record)}"
 
 
 def _printer(*, all_windows: bool, silent_windows: bool) -> Callable[[Message], None]:
