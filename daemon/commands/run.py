@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from daemon.config import Config
+from daemon.liveness import Liveness
 from daemon.notify import ServiceManager
 from daemon.open_source import parse_source
 from daemon.service import Service
@@ -121,15 +122,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 def supervise(service: Service, manager: ServiceManager, stop: SignalFlag, hang_up: SignalFlag | None = None) -> None:
-    """Wait for the end; feed the watchdog only while the processing loop turns; on SIGHUP read who may listen."""
+    """Wait for the end; feed the watchdog while work is done (`daemon.liveness`); on SIGHUP read who may listen."""
     due = time.monotonic()
+    patience_s = (manager.watchdog_s or 30.0) / 2
+    window_s = service.spec.n_samples(service.spec.fs_model) / service.spec.fs_model
+    liveness = Liveness(patience_s, window_s, service.config.window.hop_s)
+    said: str | None = None
     while not stop.wait(TURN_S) and service.alive:
         if hang_up is not None and hang_up.is_set():
             hang_up.clear()
             service.reread_keys()
             service.resume_source()
         now = time.monotonic()
-        if manager.watchdog_s and now >= due and now - service.last_turn < manager.watchdog_s / 2:
+        complaint = liveness.complaint(service.progress(), now)
+        if complaint != said and complaint is not None:
+            _LOGGER.error("%s: no sign of life until it changes", complaint)
+        said = complaint
+        if manager.watchdog_s and now >= due and complaint is None:
             manager.alive(str(service.counts))
             due = now + manager.watchdog_s / 4
 
