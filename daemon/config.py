@@ -363,8 +363,8 @@ class MetricsConfig:
     listen: str = _key("", "loopback address and port, such as 127.0.0.1:9265; empty: off")
 
     def __post_init__(self) -> None:
-        if self.listen:
-            loopback(self.listen)
+        if self.listen and not loopback(self.listen)[1]:
+            raise ConfigError(f"metrics.listen = {self.listen!r}: give the port that is scraped, such as 9265")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

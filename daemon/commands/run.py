@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from daemon.config import Config
+from daemon.liveness import Liveness
 from daemon.log_lines import start_logging
 from daemon.monitor.monitor import Monitor
 from daemon.notify import ServiceManager
@@ -106,30 +107,36 @@ def run(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGHUP, lambda _n, _frame: hang_up.set())
     service = Service(config, None if args.quiet else _printer(all_windows=args.verbose, silent_windows=args.once))
     manager = ServiceManager()
-    service.start(manager.starting)
-    _LOGGER.info("bundle %s: %s", service.bundle.id, ", ".join(service.bundle.labels))
-    _LOGGER.info("contacts: %s", service.contact_rule.words()[-1])
-    _LOGGER.info("publishing on %s", ", ".join(service.publisher.endpoints))
-    if service.publisher.replay_endpoints:
-        _LOGGER.info("journal replayed on %s", ", ".join(service.publisher.replay_endpoints))
-    with _monitor(service, manager) as monitor:
-        manager.ready("listening")
-        supervise(service, manager, stop, hang_up, monitor)
+    with Monitor(config, manager) as monitor:
+        _start(service, manager, monitor)
+        supervise(service, manager, stop, hang_up, lambda: settings(args), monitor)
         monitor.stopping()
         manager.stopping(str(service.counts))
         service.stop()
-    _LOGGER.info("%s", service.counts)
-    service.raise_failure()
-    return _judge(service)
+        _LOGGER.info("%s", service.counts)
+        service.raise_failure()
+        return _judge(service)
 
 
-def _monitor(service: Service, manager: ServiceManager) -> Monitor:
-    """Of the service; if it cannot be had, the service is stopped again."""
+def _start(service: Service, manager: ServiceManager, monitor: Monitor) -> None:
+    """Start it, and say what serves; nothing is left open if that fails."""
+
+    def starting(words: str) -> None:
+        manager.starting(words)
+        monitor.doing(words)
+
+    service.start(starting)
     try:
-        return Monitor(service, manager)
+        monitor.listening(service)
     except BaseException:
         service.stop()
         raise
+    _LOGGER.info("bundle %s: %s", service.in_force.bundle.id, ", ".join(service.in_force.bundle.labels))
+    _LOGGER.info("contacts: %s", service.in_force.stages.rule.words()[-1])
+    _LOGGER.info("publishing on %s", ", ".join(service.publisher.endpoints))
+    if service.publisher.replay_endpoints:
+        _LOGGER.info("journal replayed on %s", ", ".join(service.publisher.replay_endpoints))
+    manager.ready("listening")
 
 
 def supervise(
@@ -137,20 +144,37 @@ def supervise(
     manager: ServiceManager,
     stop: SignalFlag,
     hang_up: SignalFlag | None = None,
+    load: Callable[[], Config] | None = None,
     monitor: Monitor | None = None,
 ) -> None:
-    """Wait for the end; feed the watchdog only while the processing loop turns; on SIGHUP read who may listen."""
+    """Wait for the end; feed the watchdog while work is done (`daemon.liveness`); on SIGHUP reload by ``load``."""
+    line: Callable[[], str] = (lambda: str(service.counts)) if monitor is None else monitor.line
     due = time.monotonic()
+    patience_s = (manager.watchdog_s or 30.0) / 2
+    spec = service.in_force.spec
+    liveness = Liveness(patience_s, spec.n_samples(spec.fs_model) / spec.fs_model, service.config.window.hop_s)
+    said: str | None = None
+    reloading = False
     while not stop.wait(TURN_S) and service.alive:
         if hang_up is not None and hang_up.is_set():
             hang_up.clear()
             service.reread_keys()
             service.resume_source()
-        if monitor is not None:
-            monitor.turn()
+            if load is not None:
+                manager.reloading("reading settings and bundle anew")
+                service.reload(load, manager.starting)
+                reloading = True
+        if reloading and not service.reloader.busy:
+            reloading = False
+            start_logging(service.config.log.level, service.config.log.format)
+            manager.ready(line())
         now = time.monotonic()
-        if manager.watchdog_s and now >= due and now - service.last_turn < manager.watchdog_s / 2:
-            manager.alive(str(service.counts) if monitor is None else monitor.line())
+        complaint = liveness.complaint(service.progress(), now)
+        if complaint != said and complaint is not None:
+            _LOGGER.error("%s: no sign of life until it changes", complaint)
+        said = complaint
+        if manager.watchdog_s and now >= due and complaint is None:
+            manager.alive(line())
             due = now + manager.watchdog_s / 4
 
 

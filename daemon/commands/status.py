@@ -53,6 +53,17 @@ def _lines(told: dict[str, Any], stale: str | None) -> Iterator[str]:
     yield from (f"PROBLEM   {words}" for words in told["problems"])
     yield from (f"note      {words}" for words in told["notes"])
     yield f"daemon    {told['node']}, tonald {told['version']}, process {told['pid']}, up {_span(told['uptime_s'])}"
+    if "sources" in told:
+        yield from _serving(told)
+    m = told["process"]
+    rss = "?" if m["rss_bytes"] is None else f"{m['rss_bytes'] / 1e6:.0f} MB"
+    yield f"process   {rss}, {m['n_fds']} files, {m['n_threads']} threads, {m['cpu_s']:.0f} s of CPU"
+    when = datetime.fromtimestamp(told["t_written_ns"] / 1e9, timezone.utc)
+    yield f"written   {when.isoformat(timespec='seconds')}"
+
+
+def _serving(told: dict[str, Any]) -> Iterator[str]:
+    """All that there is to tell once the service is started."""
     yield from (_source(name, s) for name, s in told["sources"].items())
     yield from _channels(told)
     c, r = told["counts"], told["rates"]
@@ -82,11 +93,6 @@ def _lines(told: dict[str, Any], stale: str | None) -> Iterator[str]:
         yield f"journal   {j['problem'] or 'good'}: {kept}, {j['n_bytes'] / 1e6:.1f} MB, {j['n_missed']} missed"
     if (f := told["forensic"]) is not None:
         yield f"forensic  {f['n_frozen']} spans frozen, {f['lost_samples']} samples per channel not kept"
-    m = told["process"]
-    rss = "?" if m["rss_bytes"] is None else f"{m['rss_bytes'] / 1e6:.0f} MB"
-    yield f"process   {rss}, {m['n_fds']} files, {m['n_threads']} threads, {m['cpu_s']:.0f} s of CPU"
-    when = datetime.fromtimestamp(told["t_written_ns"] / 1e9, timezone.utc)
-    yield f"written   {when.isoformat(timespec='seconds')}"
 
 
 def _source(name: str, s: dict[str, Any]) -> str:

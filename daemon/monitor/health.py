@@ -46,6 +46,8 @@ def problems_and_notes(told: dict[str, Any]) -> tuple[list[str], list[str]]:
         notes.append(f"overload step {told['overload']['step']} ({told['overload']['name']}): less is analysed")
     if told["clock"]["synced"] is False:
         notes.append("the system clock is not synchronised: times may be off by anything")
+    if told["reload"]["problem"]:
+        notes.append(f"not reloaded: {told['reload']['problem']}; what served before goes on")
     if told["site"]["problem"]:
         notes.append(f"site calibration: {told['site']['words']}")
     notes += [f"engine passed over: {why}" for why in told["engine"]["passed_over"]]

@@ -104,7 +104,12 @@ def _healthy(told: Told) -> Rows:
 
 
 def _started(told: Told) -> Rows:
-    yield (), told["t_written_ns"] / 1e9 - told["uptime_s"]
+    yield (), told["t_started_ns"] / 1e9
+
+
+def _reloads(told: Told) -> Rows:
+    yield ("done",), told["reload"]["n_done"]
+    yield ("refused",), told["reload"]["n_refused"]
 
 
 def _calls(told: Told) -> Rows:
@@ -116,7 +121,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("tonald_info", "gauge", ("node", "version", "bundle", "calibration", "engine", "precision"),
            "what serves; always 1", _info),
     Metric("tonald_healthy", "gauge", (), "1 if `tonald status` finds nothing wrong, else 0", _healthy),
-    Metric("tonald_uptime_seconds", "gauge", (), "since the daemon was ready", _one("uptime_s")),
+    Metric("tonald_uptime_seconds", "gauge", (), "since the daemon began", _one("uptime_s")),
     Metric("tonald_loop_age_seconds", "gauge", (), "since the processing loop last turned", _one("loop_age_s")),
     Metric("tonald_source_up", "gauge", ("source",), "1 while the source runs, 0 while it waits, is refused or ended",
            _source_up),
@@ -156,6 +161,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("tonald_clock_steps_total", "counter", (), "times the system clock stepped", _one("clock", "n_steps_total")),
     Metric("tonald_overload_step", "gauge", (), "step of the overload ladder, 0 to 3", _one("overload", "step")),
     Metric("tonald_overload_rises_total", "counter", (), "steps up the ladder", _one("overload", "n_up")),
+    Metric("tonald_reloads_total", "counter", ("outcome",), "SIGHUPs: `done`, or `refused`", _reloads),
     Metric("tonald_engine_call_seconds", "histogram", ("graph",), "time of one call of the engine", _calls),
     Metric("tonald_queue_messages", "gauge", (), "messages between processing and publisher", _one("publish",
            "n_queued")),
@@ -180,7 +186,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("process_cpu_seconds_total", "counter", (), "CPU time, user and system", _one("process", "cpu_s")),
     Metric("process_open_fds", "gauge", (), "open files and sockets", _one("process", "n_fds")),
     Metric("process_threads", "gauge", (), "threads", _one("process", "n_threads")),
-    Metric("process_start_time_seconds", "gauge", (), "when the daemon was ready, Unix time", _started),
+    Metric("process_start_time_seconds", "gauge", (), "when the daemon began, Unix time as it stood then",
+           _started),
 )  # fmt: skip
 """All there are."""
 

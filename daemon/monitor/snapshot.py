@@ -12,6 +12,7 @@ import os
 import platform
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +21,54 @@ from daemon.monitor.tally import BUCKETS_S, Facts, SourceFacts
 from daemon.overload import STEPS
 
 if TYPE_CHECKING:
+    from daemon.config import Config
+    from daemon.in_force import InForce
     from daemon.service import Service
 
-__all__ = ["SCHEMA", "boot_id", "process_facts", "snapshot"]
+__all__ = ["SCHEMA", "Life", "boot_id", "process_facts", "snapshot", "starting"]
 
 SCHEMA = "tonald.status"
 
 
-def snapshot(service: Service, state: str, t_started_s: float, rates: dict[str, float]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Life:
+    """When the daemon began."""
+
+    started_s: float
+    """CLOCK_MONOTONIC, s."""
+    t_started_ns: int
+    """By the system clock as it stood then, Unix ns; it does not move when that clock steps."""
+
+
+def starting(config: Config, life: Life, state: str, doing: str) -> dict[str, Any]:
+    """What there is to tell while the service is not there yet; of the keys of `snapshot` those that can be known.
+
+    Parameters
+    ----------
+    state : str
+        ``running`` for a start under way; ``failed`` or ``stopped`` for one that came to nothing.
+    doing : str
+        What it is at, or why it failed.
+    """
+    state = "starting" if state == "running" else state
+    problem = f"the daemon is {state}: {doing}"
+    return {**_common(config.node, state, life), "failure": doing if state == "failed" else None,
+            "problems": [problem], "notes": [], "healthy": False, "process": process_facts()}  # fmt: skip
+
+
+def _common(node: str, state: str, life: Life) -> dict[str, Any]:
+    now = time.monotonic()
+    return {
+        "schema": SCHEMA, "v": 1, "node": node, "state": state,
+        "version": importlib.metadata.version("tonald"), "python": platform.python_version(),
+        "pid": os.getpid(), "boot_id": boot_id(), "t_written_ns": time.time_ns(), "written_monotonic_s": now,
+        "t_started_ns": life.t_started_ns, "uptime_s": now - life.started_s,
+    }  # fmt: skip
+
+
+def snapshot(
+    service: Service, state: str, life: Life, rates: dict[str, float], failure: str | None = None
+) -> dict[str, Any]:
     """What the daemon knows of itself now.
 
     Parameters
@@ -36,10 +77,11 @@ def snapshot(service: Service, state: str, t_started_s: float, rates: dict[str, 
         Started.
     state : str
         ``running``, ``stopping``, ``stopped`` or ``failed``; a source that is lost makes ``waiting`` of ``running``.
-    t_started_s : float
-        CLOCK_MONOTONIC, s.
+    life : Life
     rates : dict
         Per second of the last ten or so, as of `daemon.monitor.rates`.
+    failure : str, optional
+        What the daemon ends with, where its threads have not failed.
     """
     now = time.monotonic()
     facts = service.tally.facts()
@@ -48,13 +90,11 @@ def snapshot(service: Service, state: str, t_started_s: float, rates: dict[str, 
     if state == "running" and any(s.state == "waiting" for s in facts.sources.values()):
         state = "waiting"
     told = {
-        "schema": SCHEMA, "v": 1, "node": service.config.node, "state": state,
-        "version": importlib.metadata.version("tonald"), "python": platform.python_version(),
-        "pid": os.getpid(), "boot_id": boot_id(), "publisher": service.publisher.identity.publisher,
-        "t_written_ns": time.time_ns(), "written_monotonic_s": now, "uptime_s": now - t_started_s, "rates": rates,
+        **_common(service.config.node, state, life),
+        "publisher": service.publisher.identity.publisher, "rates": rates,
         "loop_age_s": now - service.last_turn, "counts": dataclasses.asdict(service.counts),
         "n_stream_problems": len(service.problems), "last_stream_problem": service.problems[-1:],
-        "failure": _words(service.failure or service.publisher.failed),
+        "failure": _words(service.failure or service.publisher.failed) or failure,
         "live": service.source.live, "hop_s": service.config.window.hop_s,
         "sources": {name: _source(s, now) for name, s in facts.sources.items()},
         "backlog": None if facts.backlog is None else dataclasses.asdict(facts.backlog),
@@ -67,7 +107,9 @@ def snapshot(service: Service, state: str, t_started_s: float, rates: dict[str, 
         },
         "clock": {**dataclasses.asdict(facts.clock), "n_steps_total": facts.n_clock_steps},
         "overload": {"step": facts.overload_step, "name": STEPS[facts.overload_step], "n_up": facts.n_overloads},
-        **service.facts(),
+        **_serving(service.in_force),
+        "reload": {"n_done": service.reloader.n_done, "n_refused": service.reloader.n_refused,
+                   "problem": service.reloader.problem},
         "engine_calls": {graph: {"le_s": list(BUCKETS_S), "n_at": h.n_at, "sum_s": h.sum_s}
                          for graph, h in facts.calls.items()},
         "publish": publish, "journal": journal,
@@ -79,6 +121,18 @@ def snapshot(service: Service, state: str, t_started_s: float, rates: dict[str, 
     told["healthy"] = not told["problems"]
     plain: dict[str, Any] = _finite(told)
     return plain
+
+
+def _serving(now: InForce) -> dict[str, Any]:
+    """What serves."""
+    report, site = now.report, now.site
+    return {
+        "engine": {"name": report.name, "precision": report.precision, "device": report.device,
+                   "passed_over": list(report.reasons)},
+        "bundle": {"id": now.bundle.id, "labels": list(now.bundle.labels)},
+        "site": {"calibration_id": site.id, "words": site.words(), "problem": site.problem,
+                 "own_ship": site.own_ship_words()},
+    }  # fmt: skip
 
 
 def boot_id() -> str | None:

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
@@ -20,9 +21,10 @@ from pathlib import Path
 from daemon.config import Config
 from daemon.doctor.examine import examine
 from daemon.doctor.service_unit import NAME, find_unit
+from daemon.monitor.address import loopback
 from daemon.subscriber import Subscriber
 from models.bundle import Bundle
-from models.errors import TonaldError, UsageError
+from models.errors import ConfigError, TonaldError, UsageError
 from models.manifest import MANIFEST
 
 __all__ = ["Part", "made", "parts_of"]
@@ -147,11 +149,29 @@ def _listing(folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Another address might be on another machine."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+_STRAIGHT = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+
+
+def _on_this_machine(url: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return parts.scheme == "http" and loopback(parts.netloc)[1] > 0
+    except (ValueError, ConfigError):
+        return False
+
+
 def _metrics(url: str) -> str:
-    if not url.startswith(("http://127.", "http://localhost:", "http://[::1]")):
+    if not _on_this_machine(url):
         raise UsageError(f"--metrics {url}: only those of this machine, http://127.0.0.1:PORT/metrics")
     try:
-        with urllib.request.urlopen(url, timeout=5.0) as answer:  # noqa: S310  (loopback only, see above)
+        with _STRAIGHT.open(url, timeout=5.0) as answer:
             return str(answer.read(MAX_TEXT).decode("utf-8", "replace"))
     except (urllib.error.URLError, OSError) as e:
         return f"{url}: {e}\n"
