@@ -152,7 +152,8 @@ class Monitor:
                     self._now_rates = self._rates.look(self._service, now)
                 if self._path is not None:
                     write_status(self._path, self.look())
-                if self._manager is not None and now >= tell_due and self._service is not None and not over:
+                serving = self._service is not None and self._state == "running"
+                if self._manager is not None and serving and now >= tell_due:
                     tell_due = now + TELL_S
                     self._manager.status(self.line())
             except OSError as e:  # keeps nobody from listening: it is said, and tried again
