@@ -120,7 +120,8 @@ def test_a_start_that_takes_long_or_fails_is_told(tmp_path: Path) -> None:
 
 def test_a_reader_never_sees_half_a_file(lived: tuple[Service, Monitor, Path]) -> None:
     _, monitor, path = lived
-    told = monitor.look()
+    told, path = monitor.look(), path.with_name("another.json")
+    write_status(path, told)
     over = threading.Event()
     wrong: list[str] = []
     n_read = 0
@@ -181,7 +182,7 @@ def test_old_ones_are_not_believed(
     lived: tuple[Service, Monitor, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, monitor, _ = lived
-    told, path = monitor.look(), tmp_path / "other.json"
+    told, path = monitor.look() | {"problems": [], "healthy": True}, tmp_path / "other.json"
     assert stale_words(told) is None
     write_status(path, told)
     assert main(["status", str(path)]) == 0
