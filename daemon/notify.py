@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -39,15 +40,22 @@ class ServiceManager:
         self._send(f"RELOADING=1\nMONOTONIC_USEC={usec}\nSTATUS={status}")
 
     def alive(self, status: str) -> None:
-        """Sign of life, and a line for ``systemctl status``."""
-        self._send(f"WATCHDOG=1\nSTATUS={status}")
+        """Sign of life, and a line for ``systemctl status``; never waits for a manager that does not read."""
+        self._send(f"WATCHDOG=1\nSTATUS={status}", socket.MSG_DONTWAIT)
+
+    def status(self, status: str) -> None:
+        """A line for ``systemctl status``; no sign of life, and no waiting either."""
+        self._send(f"STATUS={status}", socket.MSG_DONTWAIT)
 
     def stopping(self, status: str) -> None:
         """The end has begun."""
         self._send(f"STOPPING=1\nSTATUS={status}")
 
-    def _send(self, text: str) -> None:
+    def _send(self, text: str, flags: int = 0) -> None:
         if not self._address:
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as s:
-            s.sendto(text.encode(), self._address)
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as s,
+            contextlib.suppress(BlockingIOError),  # its queue is full of our signs of life
+        ):
+            s.sendto(text.encode(), flags, self._address)
