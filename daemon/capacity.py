@@ -26,7 +26,7 @@ from daemon.pipeline import Pipeline
 from daemon.publisher import Publisher
 from daemon.records import Recorder
 
-__all__ = ["Bank", "PacedSource", "Probe", "largest", "probe", "render"]
+__all__ = ["BLOCK_S", "Bank", "PacedSource", "Probe", "probe", "render"]
 
 F32 = npt.NDArray[np.float32]
 
@@ -129,13 +129,18 @@ class PacedSource:
             self.n_lost += n
             return Gap(self.name, 0, first, n, round(n * 1e9 / fs), 0, "the reader was too slow")
         begun = time.perf_counter()
-        x = np.empty((self.n_channels, self._n_block), np.float32)
-        for c in range(self.n_channels):
-            x[c] = self.samples(c, first, self._n_block)
-        x.setflags(write=False)
+        x = self.block(first, self._n_block)
         self.feed_s += time.perf_counter() - begun
         self._next += 1
         return AudioBlock(self.name, 0, first, fs, x)
+
+    def block(self, first: int, n: int) -> F32:
+        """``(n_channels, n)`` samples from ``first`` on, read-only."""
+        x = np.empty((self.n_channels, n), np.float32)
+        for c in range(self.n_channels):
+            x[c] = self.samples(c, first, n)
+        x.setflags(write=False)
+        return x
 
     def samples(self, channel: int, first: int, n: int) -> F32:
         """``n`` samples of a channel from ``first`` on, ``(n,)``, no more than a recording holds; it is gone round."""
@@ -228,20 +233,3 @@ def probe(
     if latencies:
         found.p50_ms, found.p99_ms = (1e3 * float(q) for q in np.quantile(latencies, (0.5, 0.99)))
     return found
-
-
-def largest(passes: Callable[[int], bool], start: int, step: int, most: int) -> int:
-    """Largest multiple of ``step`` up to ``most`` that passes, 0 if none does: doubling, then halving the interval.
-
-    ``passes`` is taken to hold up to some number and to fail beyond it.
-    """
-    good, bad = 0, most + step
-    n = min(max(step, start - start % step), most)
-    while bad - good > step:
-        if passes(n):
-            good = n
-        else:
-            bad = n
-        n = min(2 * good, most) if bad > most and good and 2 * good < bad else (good + bad) // 2 // step * step
-        n = max(n, good + step) if good + step < bad else n
-    return good

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,8 @@ MIN_COLUMNS = 16
 """A line is heard for at least so many columns (2 s)."""
 HALF_WIDTH = 1
 """Rows to either side of a trace that belong to the line: the main lobe of the Hann window."""
+REACH = 4
+"""Rows to either side of a ridge in which its width is measured."""
 HANN_3DB_BINS = 1.44
 """Width of the Hann window's main lobe at half power, bins (Harris, Proc. IEEE 66(1), 1978, table 1)."""
 
@@ -86,8 +88,9 @@ def lines_of(
     smooth = scipy.ndimage.uniform_filter1d(excess, N_SMOOTH, axis=1, mode="nearest")
     seconds = spec.column_centres(fs) / fs
     found: list[tuple[LineTrace, str | None, float]] = []
-    for k in np.flatnonzero(tracks.evidence >= LEAST_EVIDENCE):
-        trace = _measure(spec, seconds, tracks.rows[k], excess, smooth, spectrum_db)
+    coherent = np.flatnonzero(tracks.evidence >= LEAST_EVIDENCE)
+    measured = _measure(spec, seconds, tracks.rows[coherent], excess, smooth, spectrum_db)
+    for k, trace in zip(coherent, measured, strict=True):
         if trace is None or trace.line.snr_db < min_snr_db:
             continue
         scores = [(float(p[k]), label) for label, p in (own or {}).items()]
@@ -107,52 +110,78 @@ def lines_of(
 
 
 def _measure(
-    spec: FeatureSpec, seconds: F64, track: F32, excess: F64, smooth: F64, spectrum_db: F32
-) -> LineTrace | None:
-    """One track as a line; ``seconds`` ``(n_time,)`` are the centres of the columns after the first sample."""
+    spec: FeatureSpec, seconds: F64, tracks: F32, excess: F64, smooth: F64, spectrum_db: F32
+) -> list[LineTrace | None]:
+    """Tracks ``(n, n_time)`` as lines, all at once; None: not heard for long enough, or no peak.
+
+    ``seconds`` ``(n_time,)`` are the centres of the columns after the first sample.
+    """
     columns = np.arange(spec.n_time)
-    rows = np.clip(np.round(track).astype(np.int64), HALF_WIDTH, spec.n_freq - 1 - HALF_WIDTH)
-    near = rows + np.arange(-HALF_WIDTH, HALF_WIDTH + 1)[:, None]
-    strength = smooth[near, columns].max(axis=0)
-    active: Mask = strength > max(0.3 * _upper_quartile(strength), 0.8)
-    n_active = int(active.sum())
-    if n_active < MIN_COLUMNS:
-        return None
-    reach = 4
-    offsets = np.arange(-reach, reach + 1)
-    picked = np.clip(rows[active] + offsets[:, None], 0, spec.n_freq - 1)  # (2 reach + 1, n_active)
-    mean = np.maximum(excess[picked, columns[active]].mean(axis=1), 1e-3)
-    shift, peak = _parabola(10.0 * np.log10(mean[reach - 1 : reach + 2]))
+    rows = np.clip(np.round(tracks).astype(np.int64), HALF_WIDTH, spec.n_freq - 1 - HALF_WIDTH)
+    near = rows + np.arange(-HALF_WIDTH, HALF_WIDTH + 1)[:, None, None]  # (3, n, n_time)
+    beside = smooth[near, columns]
+    strength = beside.max(axis=0)
+    active = strength > np.maximum(0.3 * np.quantile(strength, 0.75, axis=1), 0.8)[:, None] if len(rows) else rows > 0
+    n_active = active.sum(axis=1)
+    share = active / np.maximum(n_active, 1)[:, None]  # weights of a mean over the active columns
+    picked = np.clip(rows + np.arange(-REACH, REACH + 1)[:, None, None], 0, spec.n_freq - 1)  # (2 REACH + 1, n, n_time)
+    mean = np.maximum((excess[picked, columns] * share).sum(axis=2), 1e-3).T  # (n, 2 REACH + 1)
+    power = (10.0 ** (spectrum_db[rows, columns].astype(np.float64) / 10.0) * share).sum(axis=1)
+    row = (rows * share).sum(axis=1)
+    drift = _drift(near, beside, active, share, seconds)
+    return [
+        _trace(
+            spec,
+            seconds,
+            rows[i],
+            active[i],
+            int(n_active[i]),
+            mean[i],
+            float(power[i]),
+            float(row[i]),
+            float(drift[i]),
+        )
+        if n_active[i] >= MIN_COLUMNS
+        else None
+        for i in range(len(rows))
+    ]
+
+
+def _trace(
+    spec: FeatureSpec,
+    seconds: F64,
+    rows: npt.NDArray[np.int64],
+    active: Mask,
+    n_active: int,
+    mean: F64,
+    power: float,
+    row: float,
+    drift: float,
+) -> LineTrace | None:
+    """One line from its means over the active columns: ``mean`` ``(2 REACH + 1,)`` excess around the ridge."""
+    level = [10.0 * math.log10(v) for v in mean.tolist()]
+    shift, peak = _parabola(level[REACH - 1 : REACH + 2])
     if not abs(shift) <= 1.0:
         return None
-    power = (10.0 ** (spectrum_db[rows[active], columns[active]] / 10.0)).mean()
-    tone = power * mean[reach] / (1.0 + mean[reach])  # what is over the background
-    snr = 10.0 ** (peak / 10.0)
+    at = float(mean[REACH])
+    tone = power * at / (1.0 + at)  # what is over the background
+    first, last = int(active.argmax()), active.size - 1 - int(active[::-1].argmax())
     line = TonalLine(
-        freq_hz=float((rows[active].mean() + shift) * spec.bin_hz),
-        freq_err_hz=_freq_err_hz(spec, snr, n_active),
-        bandwidth_hz=_bandwidth_hz(mean, peak, reach, spec.bin_hz),
-        snr_db=float(peak),
-        level_db=float(10.0 * math.log10(tone) + peak - 10.0 * math.log10(mean[reach])),
-        t_start_s=float(seconds[active][0] - spec.column_s / 2),
-        t_end_s=float(seconds[active][-1] + spec.column_s / 2),
-        drift_hz_per_s=_drift(rows[active], smooth[:, active], seconds[active]) * spec.bin_hz,
+        freq_hz=(row + shift) * spec.bin_hz,
+        freq_err_hz=_freq_err_hz(spec, 10.0 ** (peak / 10.0), n_active),
+        bandwidth_hz=_bandwidth_hz(level, peak, spec.bin_hz),
+        snr_db=peak,
+        level_db=10.0 * math.log10(tone) + peak - level[REACH],
+        t_start_s=float(seconds[first]) - spec.column_s / 2,
+        t_end_s=float(seconds[last]) + spec.column_s / 2,
+        drift_hz_per_s=drift * spec.bin_hz,
     )
     return LineTrace(line, rows, active)
 
 
-def _upper_quartile(x: F64) -> float:
-    """``np.quantile(x, 0.75)``, which takes fifty times as long over so few values."""
-    ranked = np.sort(x)
-    place = 0.75 * (x.size - 1)
-    k = math.floor(place)
-    a, b, share = float(ranked[k]), float(ranked[min(k + 1, x.size - 1)]), place - k
-    return a + (b - a) * share if share < 0.5 else b - (b - a) * (1.0 - share)
-
-
-def _parabola(y_db: F64) -> tuple[float, float]:
+def _parabola(y_db: Sequence[float]) -> tuple[float, float]:
     """Vertex ``(offset in bins, height)`` of the parabola through three values at -1, 0, 1; the middle one if flat."""
-    a, b, c = (float(v) for v in y_db)
+    a, b, c = y_db
     curve = a - 2.0 * b + c
     if curve >= 0.0:
         return 0.0, b
@@ -171,23 +200,20 @@ def _freq_err_hz(spec: FeatureSpec, snr: float, n_active: int) -> float:
     return spec.bin_hz * math.hypot(0.5 * math.sqrt((1.0 / snr + 1.0 / snr**2) / n), 0.018)
 
 
-def _bandwidth_hz(mean: F64, peak_db: float, reach: int, bin_hz: float) -> float:
+def _bandwidth_hz(level: Sequence[float], peak_db: float, bin_hz: float) -> float:
     """Width at half of the peak, Hz, less that of the Hann window itself (in squares); 0 for a pure tone."""
-    level = 10.0 * np.log10(mean)
     half = peak_db - 10.0 * math.log10(2.0)
     width = 0.0
-    for side in (level[reach:], level[reach::-1]):
-        below = np.flatnonzero(side < half)
-        k = int(below[0]) if below.size else reach
-        width += k - 1 + float(side[k - 1] - half) / max(float(side[k - 1] - side[k]), 1e-9) if k else 0.0
+    for side in (level[REACH:], level[REACH::-1]):
+        k = next((k for k, v in enumerate(side) if v < half), REACH)
+        width += k - 1 + (side[k - 1] - half) / max(side[k - 1] - side[k], 1e-9) if k else 0.0
     return bin_hz * math.sqrt(max(width**2 - HANN_3DB_BINS**2, 0.0))
 
 
-def _drift(rows: npt.NDArray[np.int64], smooth: F64, seconds: F64) -> float:
-    """Slope of the ridge, bins per second, by least squares on its centroid in each column."""
-    columns = np.arange(rows.size)
-    near = np.clip(rows + np.arange(-HALF_WIDTH, HALF_WIDTH + 1)[:, None], 0, smooth.shape[0] - 1)
-    weight = np.maximum(smooth[near, columns], 1e-3)
-    centroid = (weight * near).sum(axis=0) / weight.sum(axis=0)
-    t = seconds - seconds.mean()
-    return float((t * centroid).sum() / max(float((t**2).sum()), 1e-9))
+def _drift(near: npt.NDArray[np.int64], beside: F64, active: Mask, share: F64, seconds: F64) -> F64:
+    """Slope of each ridge ``(n,)``, bins per second, by least squares on its centroid in each active column."""
+    weight = np.maximum(beside, 1e-3)
+    centroid = (weight * near).sum(axis=0) / weight.sum(axis=0)  # (n, n_time)
+    t = (seconds - (seconds * share).sum(axis=1, keepdims=True)) * active
+    out: F64 = (t * centroid).sum(axis=1) / np.maximum((t**2).sum(axis=1), 1e-9)
+    return out

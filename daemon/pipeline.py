@@ -113,6 +113,8 @@ class Pipeline:
             case StreamEnd():
                 if self._stream:
                     yield from self._stream.sieve.finish()
+                    if self._stream.demon is not None:
+                        yield from self._stream.demon.finish()
                     event = self._stream.explain_end(event)
                 self._stream = None
                 yield event
@@ -125,7 +127,7 @@ class Pipeline:
         for channel, hole in holes:
             stream.grid.add_hole(hole, channel)
             if stream.demon is not None:
-                stream.demon.hole(channel, hole.last)
+                stream.demon.hole(channel, hole.first, hole.last)
         stream.digest.process(x)
         windows = {w.grid_index: w for w in stream.front_end.process(x)}
         due = [slot for slots in stream.grid.due(block.first_sample + block.n_samples) for slot in slots]
@@ -139,7 +141,7 @@ class Pipeline:
         stream.front_end.reset(end)
         stream.digest.reset(end)
         if stream.demon is not None:
-            stream.demon.reset(end)
+            yield from stream.demon.reset(end)
         for slots in stream.grid.due(end):  # one at a time: a gap may be long
             yield from self._slots(stream, slots, {})
 

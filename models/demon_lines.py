@@ -23,10 +23,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
+import scipy.ndimage
 
 from models.hann import hann
 
@@ -183,8 +185,8 @@ def _running_median(power: F64, half: int) -> F64:
     """Running median over ``2 half + 1`` bins, scaled to the mean of noise; every `PAD`-th bin is enough for it."""
     own = power[::PAD]
     half = max(1, half // PAD)
-    padded = np.pad(own, half, mode="reflect" if own.size > half else "edge")
-    median = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1), axis=1) / np.log(2.0)
+    mode: Literal["mirror", "nearest"] = "mirror" if own.size > half else "nearest"
+    median = scipy.ndimage.median_filter(own, 2 * half + 1, mode=mode) / np.log(2.0)
     out: F64 = np.interp(np.arange(power.size), np.arange(own.size) * PAD, median)
     return out
 

@@ -38,12 +38,15 @@ from models.tracks import COHERENT, Tracks, tone_probability
 __all__ = ["NO_TEMPLATES", "Fit", "LineGroup", "TemplateFitter", "Templates", "tolerance_rows"]
 
 F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
 
 #: Chance that a line that sounds is among the tracks.
 P_TRACKED = 0.85
 #: Shift grid: the highest line of a group moves so many rows per step; learned ranges are widened by this (logarithm).
 STEP_ROWS, MARGIN = 0.25, 0.004
 MAX_STEPS = 2000
+#: A line of the class is expected within so many rows of its place.
+NEAR_ROWS = 1.25
 
 
 def tolerance_rows(row: npt.NDArray[np.floating] | float) -> F64:
@@ -156,6 +159,10 @@ class _Grid:
     """As ``rows``."""
     presence: F64
     """``(n_lines,)``"""
+    cells: I64
+    """Line times rows plus row of each cell within `NEAR_ROWS` of where a line lies, for all lines and shifts."""
+    cell_shifts: I64
+    """As ``cells``: the shift."""
 
 
 class TemplateFitter:
@@ -190,21 +197,11 @@ class TemplateFitter:
         KeyError
             If the label has no template.
         """
-        row, tone = tracks.row, tone_probability(tracks.evidence)
-        if weight is not None:
-            tone = tone * np.asarray(weight, np.float64)
-        rate = self._foreign_rate(label, tracks)
-        other = np.ones(len(tracks))
-        rows = np.zeros(self._n_freq)
-        evidence, shifts = 0.0, []
-        for grid in self._grids[label]:
-            own, gain, over_shifts = self._fit_group(grid, row, tone, rate)
-            other *= 1.0 - own
-            evidence += gain
-            shifts.append(float((over_shifts * grid.shifts).sum()))
-            if expected:
-                rows = np.maximum(rows, self._expected(grid, over_shifts))
-        return Fit(1.0 - other, evidence, rows if expected else None, tuple(shifts))
+        return self.on(tracks).fit(label, weight, expected=expected)
+
+    def on(self, tracks: Tracks) -> TemplatesOn:
+        """The templates on the tracks of one window, for several fits."""
+        return TemplatesOn(self, tracks)
 
     def _foreign_rate(self, label: str, tracks: Tracks) -> float:
         """Foreign lines per row of this window: as in source-free sea, or what the template cannot own at best."""
@@ -212,15 +209,24 @@ class TemplateFitter:
         n_coherent = int(np.count_nonzero(tracks.evidence >= COHERENT))
         return max(self._rate, (n_coherent - n_own) / self._n_rows)
 
-    def _fit_group(self, grid: _Grid, row: F64, tone: F64, rate: float) -> tuple[F64, float, F64]:
+    def _odds(self, label: str, tracks: Tracks, row: F64) -> list[F64]:
+        """Per group ``(n_shifts, n_lines, n_tracks)``: odds that a tone at the track is the line, not a foreign one."""
+        rate = self._foreign_rate(label, tracks) * math.sqrt(2.0 * math.pi)
+        found = []
+        for grid in self._grids[label]:
+            sigma = 0.6 * grid.tolerance[:, :, None]
+            miss = (grid.rows[:, :, None] - row) / sigma
+            odds = np.exp(-0.5 * miss**2) * (grid.presence[:, None] / (rate * sigma))
+            odds[np.abs(miss) >= 2.5] = 0.0
+            found.append(odds)
+        return found
+
+    @staticmethod
+    def _fit_group(grid: _Grid, odds: F64) -> tuple[F64, float, F64]:
         """Own probability of each track, evidence, weights over the shifts."""
-        if not row.size:
+        if not odds.shape[2]:
             gain = np.log(1.0 - P_TRACKED * grid.presence).sum()
             return np.zeros(0), float(gain), np.full(len(grid.shifts), 1.0 / len(grid.shifts))
-        sigma = 0.6 * grid.tolerance[:, :, None]
-        miss = (grid.rows[:, :, None] - row) / sigma  # (n_shifts, n_lines, n_tracks)
-        near = np.where(np.abs(miss) < 2.5, np.exp(-0.5 * miss**2), 0.0)
-        odds = grid.presence[:, None] * tone * near / (rate * math.sqrt(2.0 * math.pi) * sigma)
         best = odds.max(axis=2)
         total = np.log(1.0 - P_TRACKED * grid.presence + P_TRACKED * best).sum(axis=1)
         top = total.max()
@@ -232,17 +238,39 @@ class TemplateFitter:
         return weights @ own, evidence, weights
 
     def _expected(self, grid: _Grid, weights: F64) -> F64:
-        """Probability per row that some line of the group lies within 1.25 rows."""
-        out = np.zeros(self._n_freq)
-        for line, presence in enumerate(grid.presence):
-            mass = np.zeros(self._n_freq)
-            rows = grid.rows[:, line]
-            for k in range(-2, 4):
-                f = np.floor(rows).astype(np.int64) + k
-                ok = (f >= 0) & (f < self._n_freq) & (np.abs(f - rows) <= 1.25)
-                np.add.at(mass, f[ok], weights[ok])
-            out = np.maximum(out, presence * mass)
+        """Probability per row that some line of the group lies within `NEAR_ROWS`."""
+        n_lines = len(grid.presence)
+        mass = np.bincount(grid.cells, weights[grid.cell_shifts], n_lines * self._n_freq)
+        out: F64 = (grid.presence[:, None] * mass.reshape(n_lines, self._n_freq)).max(axis=0)
         return out
+
+
+class TemplatesOn:
+    """The templates of a `TemplateFitter` on the tracks of one window; what does not depend on weights is kept."""
+
+    def __init__(self, fitter: TemplateFitter, tracks: Tracks) -> None:
+        self._fitter, self._tracks = fitter, tracks
+        self._row = tracks.row
+        self._tone = tone_probability(tracks.evidence)
+        self._odds: dict[str, list[F64]] = {}
+
+    def fit(self, label: str, weight: npt.NDArray[np.floating] | None = None, *, expected: bool = True) -> Fit:
+        """As `TemplateFitter.fit`."""
+        fitter = self._fitter
+        if label not in self._odds:
+            self._odds[label] = fitter._odds(label, self._tracks, self._row)
+        tone = self._tone if weight is None else self._tone * np.asarray(weight, np.float64)
+        other = np.ones(len(self._tracks))
+        rows = np.zeros(fitter._n_freq)
+        evidence, shifts = 0.0, []
+        for grid, odds in zip(fitter._grids[label], self._odds[label], strict=True):
+            own, gain, over_shifts = fitter._fit_group(grid, odds * tone)
+            other *= 1.0 - own
+            evidence += gain
+            shifts.append(float((over_shifts * grid.shifts).sum()))
+            if expected:
+                rows = np.maximum(rows, fitter._expected(grid, over_shifts))
+        return Fit(1.0 - other, evidence, rows if expected else None, tuple(shifts))
 
 
 def _grid(group: LineGroup, spec: FeatureSpec) -> _Grid:
@@ -252,4 +280,7 @@ def _grid(group: LineGroup, spec: FeatureSpec) -> _Grid:
     shifts = np.linspace(low, high, n)
     expected = rows * np.exp(shifts)[:, None]
     presence = np.clip(np.array(group.presence), 0.05, 0.97)
-    return _Grid(shifts, expected, tolerance_rows(expected), presence)
+    row = np.floor(expected).astype(np.int64)[:, :, None] + np.arange(-2, 4)  # (n_shifts, n_lines, 6)
+    ok = (row >= 0) & (row < spec.n_freq) & (np.abs(row - expected[:, :, None]) <= NEAR_ROWS)
+    shift, line, _ = np.nonzero(ok)
+    return _Grid(shifts, expected, tolerance_rows(expected), presence, line * spec.n_freq + row[ok], shift)

@@ -174,7 +174,9 @@ class TrackFinder:
         for _ in range(8):  # lines stand above the trend: what does counts little in the next turn
             coefficients = np.linalg.lstsq(trend * weight[:, None], level * weight, rcond=None)[0]
             over = level - trend @ coefficients
-            weight = np.where(over > 1.0, 0.1, 1.0)
+            before, weight = weight, np.where(over > 1.0, 0.1, 1.0)
+            if np.array_equal(before, weight):
+                break
         floor = scipy.ndimage.percentile_filter(over, 100 * QUANTILE, size=ROWS, mode="reflect")
         background_db = level - over + scipy.ndimage.uniform_filter1d(floor, 9, mode="nearest") - self._bias_db
         white = power / 10.0 ** (background_db / 10.0)[:, None]

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Find by bisection the largest number of channels that this machine processes in real time without losing a "
         "sample, for a tenth and for all of the channels with a vessel, and confirm it by a longer run. The settings "
-        "are those of a daemon as installed."
+        "are those of a daemon as installed. Takes about 25 minutes."
     )
     parser.add_argument("--fs", type=int, default=32_000, help="sample rate per channel, Hz (32000)")
     parser.add_argument("--probe-seconds", type=float, default=60.0, metavar="S", help="length of a probe (60)")
@@ -80,7 +80,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _measure(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     from calibration.bench.cpu import cpu_name
-    from daemon.capacity import PacedSource, Probe, largest, probe, render
+    from daemon.capacity import PacedSource, Probe, probe, render
+    from daemon.capacity_search import TRIED, cost_of, largest, predicted
     from daemon.compose import Composition
     from daemon.config import Config
     from daemon.publisher import Publisher
@@ -125,10 +126,12 @@ def _measure(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
             if args.channels is not None:
                 channels[key] = args.channels if once(args.channels, share, args.probe_seconds).passed else 0
                 continue
-            start = 2 * STEP if key == "contacts_10" else max(STEP, channels["contacts_10"] // 2)
-            n = largest(functools.partial(passes, share), start, STEP, args.most)
+            few, many = (cost_of(composition.pipeline(), bank, n, share) for n in TRIED)
+            guess = predicted(few, many, config.window.hop_s)
+            progress(f"{100 * share:.0f} % with a vessel, without a pace: about {guess} channels", 1, 1)
+            n = largest(functools.partial(passes, share), guess, STEP, args.most)
             while n and not once(n, share, args.confirm_seconds).passed:
-                n -= STEP
+                n -= max(STEP, n // 16 // STEP * STEP)
             channels[key] = n
         profiled = once_profiled(lambda: once(min(n for n in [*channels.values(), 8] if n) or 8, 1.0, 20.0))
         cost = {n: once(n, 0.1, args.probe_seconds).cpu_share / n for n in (8, 128) if n <= max(channels.values())}

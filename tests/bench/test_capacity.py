@@ -9,9 +9,16 @@ import numpy as np
 import pytest
 
 from daemon import capacity
-from daemon.capacity import Bank, PacedSource, Probe, largest
+from daemon.capacity import Bank, PacedSource, Probe
+from daemon.capacity_search import Cost, cost_of, largest, predicted
 from daemon.cli import main
+from daemon.compose import Composition
+from daemon.config import Config
 from daemon.frames import AudioBlock, Gap, StreamEnd, StreamStart
+from daemon.site_state import Site
+from models.bundle import Bundle
+from models.engines import open_engine
+from models.explainer import graphs_of
 
 
 def bank(fs: int = 2000, seconds: float = 3.0) -> Bank:
@@ -59,17 +66,43 @@ def test_what_is_not_fetched_in_time_is_lost_and_counted(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("edge", [0, 8, 40, 96, 128, 136, 248, 256, 1000])
-@pytest.mark.parametrize("start", [8, 16, 64])
-def test_search_finds_the_largest_that_passes(edge: int, start: int) -> None:
+@pytest.mark.parametrize("guess", [1, 16, 64, 130, 400])
+def test_search_finds_the_edge_to_a_sixteenth(edge: int, guess: int) -> None:
     asked: list[int] = []
 
     def passes(n: int) -> bool:
         asked.append(n)
         return n <= edge
 
-    assert largest(passes, start, 8, 256) == min(edge - edge % 8, 256)
-    assert len(asked) == len(set(asked)) <= 10
+    found = largest(passes, guess, 8, 256)
+    truth = min(edge - edge % 8, 256)
+    assert truth - max(8, truth // 16) < found <= truth
+    assert found == 0 or found in asked
+    assert len(asked) == len(set(asked)) <= 12
     assert all(n % 8 == 0 and 8 <= n <= 256 for n in asked)
+
+
+def test_a_good_guess_needs_three_probes() -> None:
+    asked: list[int] = []
+    assert largest(lambda n: asked.append(n) or n <= 170, 168, 8, 256) == 168
+    assert len(asked) <= 3
+
+
+def test_prediction_goes_straight_through_two_costs() -> None:
+    assert predicted(Cost(8, 0.10, 0.05), Cost(32, 0.34, 0.17), 1.0) == 83  # load 0.01 a channel and 0.02: 0.85
+    assert predicted(Cost(8, 0.01, 0.10), Cost(32, 0.02, 0.34), 1.0) == 83  # bursts, as steep
+    assert predicted(Cost(8, 0.9, 0.9), Cost(32, 3.6, 3.6), 1.0) == 7
+
+
+def test_cost_is_measured_by_the_real_stages(tmp_path: Path) -> None:
+    loaded = Bundle.load(Bundle.shipped())
+    engine, _ = open_engine(loaded, max_batch=8, n_threads=1, graphs=graphs_of(loaded))
+    composition = Composition.of(Config(), loaded, engine, Site(None))
+    sea = np.random.default_rng(0).normal(0.0, 0.01, (1, 2 * 4000)).astype(np.float32)
+    cost = cost_of(composition.pipeline(), Bank(4000, sea, sea), 2, 0.5)
+    engine.close()
+    assert cost.n_channels == 2
+    assert 0.0 < cost.burst_s <= cost.load * 4.0
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,13 +129,67 @@ def test_stage_says_nothing_of_spans_with_a_hole() -> None:
     told: list[Modulated] = []
     for k in range(24):
         if k == 10:
-            stage.hole(1, 10 * FS + 500)
+            stage.hole(1, 10 * FS, 10 * FS + 500)
         told += stage.process(x[:, k * FS : (k + 1) * FS])
+    told += stage.finish()
     of = {name: [m for m in told if m.channel == name] for name in "ab"}
     assert len(of["b"]) < len(of["a"])
     hole = [m for m in of["b"] if m.first_sample + m.n_samples > 10 * FS + 500]
     assert hole
     assert all(m.first_sample >= 10 * FS + 500 for m in hole)
+
+
+def stage_told(x: np.ndarray, blocks: list[int], hole: tuple[int, int, int]) -> list[Modulated]:
+    """What the stage says of ``x`` cut into blocks; the hole is known with the block that holds its first sample."""
+    stage = Demon(SPEC, StreamStart("s", 0, FS, tuple(f"c{c}" for c in range(len(x)))))
+    told: list[Modulated] = []
+    at = 0
+    for n in itertools.cycle(blocks):
+        if at >= x.shape[1]:
+            break
+        if at <= hole[1] < at + n:
+            stage.hole(*hole)
+        told += stage.process(x[:, at : at + n])
+        at += n
+    return told + list(stage.finish())
+
+
+def test_stage_says_the_same_in_blocks_of_any_size() -> None:
+    x = np.stack([ship(24.0, 4), ship(24.0, 5), ship(24.0, 6)])
+    hole = (1, 13 * FS + 700, 13 * FS + 900)
+    whole = stage_told(x, [x.shape[1]], hole)
+    assert {m.channel for m in whole} == {"c0", "c1", "c2"}
+    for blocks in ([FS // 10], [FS, 77, 3 * FS]):
+        assert sorted(stage_told(x, blocks, hole), key=key) == sorted(whole, key=key)
+
+
+def key(m: Modulated) -> tuple[str, int]:
+    return m.channel, m.first_sample + m.n_samples
+
+
+def test_many_channels_are_told_of_one_after_the_other() -> None:
+    n = 60
+    x = np.tile(ship(24.0, 4), (n, 1))
+    stage = Demon(SPEC, StreamStart("s", 0, FS, tuple(f"c{c}" for c in range(n))))
+    per_block = [len(list(stage.process(x[:, a : a + FS // 10]))) for a in range(0, x.shape[1], FS // 10)]
+    assert 0 < max(per_block) <= 4
+    told = sum(per_block) + len(list(stage.finish()))
+    assert told % n == 0
+    assert told >= 2 * n
+    assert not list(stage.finish())
+
+
+def test_a_gap_loses_nothing_of_what_was_complete() -> None:
+    x = np.tile(ship(24.0, 4), (8, 1))
+    stage = Demon(SPEC, StreamStart("s", 0, FS, tuple(f"c{c}" for c in range(8))))
+    told: list[Modulated] = []
+    at = 0
+    while not told:
+        told += stage.process(x[:, at : at + FS // 10])
+        at += FS // 10
+    assert len(told) < 8
+    told += stage.reset(at + FS)
+    assert [m.channel for m in told] == [f"c{c}" for c in range(8)]
 
 
 @pytest.mark.parametrize("fs", [FS, 2000])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from daemon.lines import LineTrace, _upper_quartile, lines_of
+from daemon.lines import LineTrace, lines_of
 from models.features import FeatureSpec, windows_of
 from models.tracks import TrackFinder
 
@@ -76,10 +76,3 @@ def test_line_below_the_limit_is_left_out() -> None:
 def test_silence_has_no_line() -> None:
     flat = np.full((SPEC.n_freq, SPEC.n_time), -180.0, np.float32)
     assert find_lines(flat, flat, 3.0) == []
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 64, 67])
-def test_upper_quartile_is_numpys_to_the_bit(n: int) -> None:
-    for seed in range(20):
-        x = np.random.default_rng(seed).standard_normal(n)
-        assert _upper_quartile(x) == np.quantile(x, 0.75)

@@ -24,7 +24,7 @@ class Fixed:
     def __init__(self, score: np.ndarray) -> None:
         self.score, self.n = score, 0
 
-    def explain(self, features, spectra_db=None) -> list[Verdict]:  # noqa: ANN001  (a stand-in)
+    def explain(self, features, spectra_db=None, *, by_network=True) -> list[Verdict]:  # noqa: ANN001  (a stand-in)
         self.n += len(features)
         return [verdict(self.score if f.flat[0] else None) for f in features]
 
