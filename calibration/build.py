@@ -40,11 +40,12 @@ from calibration.samples import held_clips, joined, sample_of
 from calibration.scenarios import SCENARIOS, scenario_named
 from calibration.sets import Recipe, Sets, cook, windows_for_test
 from calibration.templates import templates_of
+from calibration.weighing import fit_weigher
 from models.bundle import Bundle, Representatives, Thresholds, write_bundle
 from models.engines import open_engine
 from models.errors import InputError, UsageError
 from models.explainer import Explainer, nearest
-from models.export import export_graphs, export_student
+from models.export import export_graphs, export_student, fold_batch_norm
 from models.features import FeatureSpec
 from models.rejection import Rejection
 from models.score_map import vessel_map
@@ -99,7 +100,7 @@ def train_network(
 
 
 def calibrate_run(
-    run_dir: Path, out: Path, *, k: int, n_test: int, force: bool = False, progress: Progress = no_progress
+    run_dir: Path, out: Path, *, k: int | None, n_test: int, force: bool = False, progress: Progress = no_progress
 ) -> tuple[Bundle, dict[str, Any]]:
     """Calibrate what `train_network` left in ``run_dir``; of a scenario the report is made on ``n_test`` test seeds."""
     recipe = Recipe.read(run_dir / RECIPE)
@@ -117,7 +118,7 @@ def calibrate_sets(
     sets: Sets,
     out: Path,
     *,
-    k: int,
+    k: int | None,
     test: WindowSet | None = None,
     force: bool = False,
     progress: Progress = no_progress,
@@ -126,6 +127,8 @@ def calibrate_sets(
 
     Parameters
     ----------
+    k
+        Forward passes of Score-CAM; None: the fewest that keep its maps true, see `calibration.weighing`.
     test
         Windows for the report; without them it is made on the calibration windows and says so.
 
@@ -138,14 +141,19 @@ def calibrate_sets(
     spec, labels = sets.train.spec, sets.labels
     training = _training_report(run_dir)
     reference = Reference.load(run_dir, spec)
-    k = min(k, reference.n_channels)
     clusters, representatives = _representatives(reference, sets.train, progress)
     # the graphs keep class masks in half precision: use the same values everywhere
     masks = class_masks(reference.score_cam, sets.train, clusters, progress=progress)
     masks = masks.astype(np.float16).astype(np.float32)
     templates = templates_of(sets.train, progress=progress)
-    golden = TorchGraphs(reference, masks, k).golden(_golden_features(spec))
-    onnx = export_graphs(reference.network, torch.from_numpy(masks), spec, k)
+    judges = np.flatnonzero(sets.calibrate.y != labels.index(AMBIENT))
+    weighed = fit_weigher(
+        fold_batch_norm(reference.network), sets.train.features, sets.calibrate.features[judges],
+        sets.calibrate.y[judges], row_lo=spec.row_lo, fill=spec.fill, k=k, progress=progress,
+    )  # fmt: skip
+    weigher, k = weighed.weigher, weighed.k
+    golden = TorchGraphs(reference, masks, k, weigher).golden(_golden_features(spec))
+    onnx = export_graphs(reference.network, torch.from_numpy(masks), spec, k, weigher=weigher)
     rejection = _rejection(OnnxFiles(_of(onnx, "f32")), recipe, sets, spec, progress)
     write = functools.partial(
         write_bundle, labels=labels, spec=spec, k=k, class_masks=masks, representatives=representatives,
@@ -180,6 +188,7 @@ def calibrate_sets(
             ),
             "evaluation": evaluate(known_lines, live, judged, progress=progress),
             "k": k,
+            "score_cam": {"k": k, "curve": list(weighed.curve), "chosen": list(weighed.chosen)},
             "thresholds": {
                 "mix": limits.mix, "nominal": limits.nominal, "unknown_distance": limits.unknown_distance,
                 "min_probability": limits.min_probability, "vessel": limits.vessel, "evidence": limits.evidence,
@@ -195,7 +204,11 @@ def calibrate_sets(
         }  # fmt: skip
         progress("half precision", 0, 1)
         results["f16"] = half_precision(
-            TorchGraphs(reference, masks, k), OnnxFiles(_of(onnx, "f16"), "f16"), calibrated_draft, known_lines, judged
+            TorchGraphs(reference, masks, k, weigher),
+            OnnxFiles(_of(onnx, "f16"), "f16"),
+            calibrated_draft,
+            known_lines,
+            judged,
         )
         progress("half precision", 1, 1)
         report = place / "report"
@@ -209,6 +222,8 @@ def calibrate_sets(
             elbows={label: (c.n_tried, c.inertia, c.n) for label, c in clusters.items()},
             synthetic=recipe.synthetic,
         )
+        if weigher is not None:
+            weigher.save(report / "weigher.npz")
         names = representatives.names
         chosen = np.concatenate([np.flatnonzero(sets.train.y == i)[clusters[n].members] for i, n in enumerate(labels)])
         Examples.of(sets.train.take(chosen), names).write(report)

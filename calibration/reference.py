@@ -18,6 +18,7 @@ from models.score_cam import score_cam
 from models.spec_cnn import SpecCnn
 from models.student import Student
 from models.train import Dataset, load_network
+from models.weigher import Weigher, quick_score_cam
 
 __all__ = ["OnnxFiles", "Reference", "TorchGraphs", "student_golden", "to_training_set"]
 
@@ -67,10 +68,10 @@ class Reference:
 class TorchGraphs:
     """The static graphs run by torch, for calibration before there are files."""
 
-    def __init__(self, reference: Reference, class_masks: F32, k: int) -> None:
-        self._reference, self._k, self._masks = reference, k, class_masks
-        network = fold_batch_norm(reference.network)
-        self._graphs = build_graphs(network, torch.from_numpy(class_masks), k, reference.spec.fill)
+    def __init__(self, reference: Reference, class_masks: F32, k: int, weigher: Weigher | None = None) -> None:
+        self._reference, self._masks, self._k, self._weigher = reference, class_masks, k, weigher
+        network, masks = fold_batch_norm(reference.network), torch.from_numpy(class_masks)
+        self._graphs = build_graphs(network, masks, k, reference.spec.fill, weigher=weigher)
 
     @torch.no_grad()
     def run(self, graph: str, tensors: Mapping[str, npt.NDArray[Any]]) -> Arrays:
@@ -82,8 +83,8 @@ class TorchGraphs:
     def golden(self, features: F32) -> dict[str, tuple[Arrays, Arrays]]:
         """Inputs and reference outputs of each graph for ``features`` ``(n, n_planes, n_freq, n_time)``.
 
-        The maps come from `models.score_cam`, not from the graphs they are to prove. ``explain`` is asked for the class
-        the network names, and for another in the last window.
+        The maps come from `models.weigher` or `models.score_cam`, not from the graphs they are to prove. ``explain`` is
+        asked for the class the network names, and for another in the last window.
         """
         r = self._reference
         with torch.no_grad():
@@ -109,8 +110,13 @@ class TorchGraphs:
         }
 
     def _maps(self, features: F32, cls: npt.NDArray[np.int32]) -> tuple[F32, F32]:
-        maps = [self._reference.score_cam(x[None], int(c), self._k)[0] for x, c in zip(features, cls, strict=True)]
-        cam = np.stack(maps)
+        r = self._reference
+        x, c = torch.from_numpy(np.ascontiguousarray(features)), torch.from_numpy(cls.astype(np.int64))
+        if self._weigher is None:
+            made = score_cam(r.network, x, c, fill=r.spec.fill, channels=self._k)
+        else:
+            made = quick_score_cam(r.network, x, c, fill=r.spec.fill, weigher=self._weigher)
+        cam: F32 = made.numpy()
         mix: F32 = (0.5 * (cam + self._masks[cls])).astype(np.float32)
         return cam, mix
 

@@ -242,11 +242,35 @@ def _page(results: Mapping[str, Any], pictures: Sequence[tuple[str, str]], synth
             f"<h2>Half precision</h2><p>Trunk in float16 against float32 on {half['n_windows']} windows: same label in "
             f"{half['same_label']:.1f} %, overlap (IoU) of the masks {half['mask_iou']:.3f}.</p>"
         )
+    if (cam := results.get("score_cam")) is not None:
+        parts.append(_passes(cam))
     parts.append("<h2>Training, confusion, representatives</h2><img src=summary.png alt='training, confusion, elbow'>")
     if pictures:
         parts.append("<h2>Windows</h2>")
     parts += [f"<p><img src={name} alt='{html.escape(title)}'></p>" for name, title in pictures]
     return "\n".join(parts) + "\n"
+
+
+def _passes(cam: Mapping[str, Any]) -> str:
+    """How true the maps are by forward passes and by what weighs the channels."""
+    rows = [
+        [f"{r['n_columns']} columns, all channels told", str(r["k"]), f"{r['iou']:.3f}", f"{r['rank_correlation']:.3f}"]
+        for r in cam["curve"]
+    ]
+    rows += [
+        [
+            f"only the channels of greatest {r['criterion']}",
+            str(r["k"]),
+            f"{r['iou']:.3f}",
+            f"{r['rank_correlation']:.3f}",
+        ]
+        for r in cam["chosen"]
+    ]
+    return (
+        f"<h2>Passes of Score-CAM</h2><p>Taken: {cam['k']} passes. Against Score-CAM by all channels, on windows of "
+        "other recordings: overlap (IoU) of the highest twentieth of the cells, and rank correlation.</p>"
+        + _table(["weights", "passes", "IoU", "rank correlation"], rows)
+    )
 
 
 def _text(value: float | None) -> str:

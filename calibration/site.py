@@ -9,16 +9,13 @@ The first 16 hex digits of the SHA-256 of the file are its id: the ``calibration
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from calibration.overlay import read_at_most, sealed, unsealed, write_whole
 from calibration.site_channel import (
     ChannelCalibration,
     SiteThreshold,
@@ -28,7 +25,6 @@ from calibration.site_channel import (
 )
 from models.bundle import Bundle
 from models.errors import BundleError, InputError
-from models.strict_json import StrictMap
 
 __all__ = ["FILE_NAME", "SCHEMA_VERSION", "ChannelCalibration", "SiteCalibration", "SiteThreshold"]
 
@@ -37,7 +33,6 @@ SCHEMA_VERSION = 1
 KIND = "tonald site calibration"
 #: No site calibration is longer: 64 channels of 100 labels.
 MAX_BYTES = 8 << 20
-_BLANK = "0" * 64
 AGAIN = "make it again with 'tonald calibrate --site FOLDER'"
 
 
@@ -114,11 +109,7 @@ class SiteCalibration:
         InputError
             Naming the file and what is wrong with it.
         """
-        try:
-            with path.open("rb") as f:
-                raw = f.read(MAX_BYTES + 1)
-        except OSError as e:
-            raise InputError(f"site calibration {path} cannot be read: {e.strerror or e}") from e
+        raw = read_at_most(path, MAX_BYTES, "site calibration")
         try:
             if len(raw) > MAX_BYTES:
                 raise InputError(f"is longer than {MAX_BYTES} bytes, it is damaged: {AGAIN}")
@@ -136,61 +127,26 @@ class SiteCalibration:
         InputError
             If the folder or disk refuses; what stood there stays.
         """
-        work: Path | None = None
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-            work = Path(name)
-            with os.fdopen(fd, "wb") as f:
-                f.write(self.raw)
-                f.flush()
-                os.fsync(f.fileno())
-            work.chmod(0o644)
-            work.replace(path)
-            work = None
-            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        except OSError as e:
-            raise InputError(f"site calibration {path} cannot be written: {e.strerror or e}") from e
-        finally:
-            if work is not None:
-                with contextlib.suppress(OSError):
-                    work.unlink()
+        write_whole(path, self.raw, "site calibration")
 
 
 def _render(site: SiteCalibration) -> bytes:
-    content = {
-        "digest": _BLANK,
-        "kind": KIND,
-        "schema_version": SCHEMA_VERSION,
-        "version": site.version,
-        "created": site.created,
-        "bundle": site.bundle,
-        "data": site.data,
-        "channels": {name: channel_to_dict(c) for name, c in sorted(site.channels.items())},
-    }
     _check(site)
-    text = (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    return text.replace(_BLANK.encode(), hashlib.sha256(text).hexdigest().encode(), 1)
+    return sealed(
+        KIND,
+        SCHEMA_VERSION,
+        {
+            "version": site.version,
+            "created": site.created,
+            "bundle": site.bundle,
+            "data": site.data,
+            "channels": {name: channel_to_dict(c) for name, c in sorted(site.channels.items())},
+        },
+    )
 
 
 def _parse(raw: bytes) -> SiteCalibration:
-    try:
-        data = json.loads(raw.decode())
-    except (ValueError, RecursionError) as e:  # no UTF-8, no JSON, a number of thousands of digits
-        raise BundleError(f"is damaged, it is no JSON: {e}") from e
-    top = StrictMap(data, "content")
-    digest, kind, schema = top.of("digest", str), top.of("kind", str), top.of("schema_version", int)
-    if kind != KIND:
-        raise BundleError(f"is none: its kind is {kind!r}")
-    if schema != SCHEMA_VERSION:
-        raise BundleError(f"has schema {schema}, this tonald reads {SCHEMA_VERSION}")
-    blank = raw.replace(digest.encode(), _BLANK.encode(), 1) if len(digest) == len(_BLANK) else b""
-    if hashlib.sha256(blank).hexdigest() != digest:
-        raise BundleError("does not match its own digest, it was changed or damaged")
+    top = unsealed(raw, KIND, SCHEMA_VERSION)
     site = SiteCalibration(
         version=top.of("version", int), created=top.of("created", str), bundle=top.of("bundle", str),
         data=top.of("data", str), channels={name: channel_of_map(m) for name, m in top.map("channels").maps()}, raw=raw,

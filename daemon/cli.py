@@ -17,11 +17,19 @@ COMMANDS = {
     "run": "listen to hydrophones, recordings or the simulated ocean and publish signatures",
     "listen": "show what a daemon publishes: live table, lines or JSON",
     "verify": "hold saved records against a recording: equal, audio differs or result differs",
+    "record": "write the source's sound into files with side-cars, for calibration and for proof",
+    "freeze": "have a running daemon keep the latest sound for good",
     "demo": "simulated ocean, daemon and live table in one: the product in three minutes",
+    "doctor": "say whether this machine is ready for sea, one line for each thing, with the cure",
+    "selftest": "put a known signature in digitally: it must come out at a subscriber",
+    "support": "gather settings, log, versions and findings into one archive, without secrets",
     "config": "print the commented reference of all settings, or check a file",
     "keygen": "make keys: of the daemon, of those who listen, of whoever signs bundles",
     "bundle": "sign a bundle, or verify who signed it",
+    "levels": "say what full scale is on each channel; or calibrate by a recording of a known tone",
+    "own-ship": "learn, show or forget the lines of the own vessel",
     "devices": "list the sound cards",
+    "export": "records as Raven selection tables, CSV or SigMF",
     "inspect": "say what a bundle holds and whether it is whole",
     "simulate": "write simulated recordings with their exact truth",
     "train": "train a Spec-CNN on simulated or real recordings",
@@ -48,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code (see models.errors)."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        _refuse_rival()
+        if words[:1] != ["doctor"]:  # which says so itself, beside all else
+            _refuse_rival()
         return _dispatch(words)
     except TonaldError as e:
         _say(f"tonald: {e}")
@@ -76,7 +85,7 @@ def _dispatch(words: list[str]) -> int:
     parser.add_argument("--version", action="version", version=f"tonald {importlib.metadata.version('tonald')}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below")
     name = parser.parse_args(words[:1] or ["--help"]).command
-    module = importlib.import_module(f"daemon.commands.{name}")
+    module = importlib.import_module(f"daemon.commands.{name.replace('-', '_')}")
     command = argparse.ArgumentParser(prog=f"tonald {name}", description=COMMANDS[name])
     module.add_arguments(command)
     code: int = module.run(command.parse_args(words[1:]))

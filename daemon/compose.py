@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from daemon.config import Config
+from daemon.config import ChecksConfig, Config
 from daemon.contact_gate import EffectiveRule, effective_rule
 from daemon.contacts import Contacts
-from daemon.extract import Limits
+from daemon.extract import UNKNOWN, Limits, Own
 from daemon.pipeline import Pipeline, with_hop
 from daemon.site_extract import SiteExtractor
 from daemon.site_state import Site
@@ -36,6 +36,8 @@ class Composition:
     rule: EffectiveRule
     demon: DemonSpec | None
     """None: not wanted."""
+    checks: ChecksConfig | None = None
+    """None: not wanted."""
 
     @classmethod
     def of(cls, config: Config, bundle: Bundle, engine: Engine, site: Site) -> Composition:
@@ -50,19 +52,29 @@ class Composition:
         limits = Limits.of(bundle.thresholds, wanted.nominal, wanted.line_snr_db, wanted.n_lines_unknown)
         if wanted.mode == "vessel" and limits.vessel is None:
             raise ConfigError("extract.mode = 'vessel': this bundle has no line templates; calibrate it anew")
-        extractor = SiteExtractor(spec, limits, wanted.nominal, site.calibration, wanted.mode)
+        rule = effective_rule(config, bundle)
+        own = None if site.own_ship is None else Own(site.own_ship, max(1.0, rule.rule.hold_gate(UNKNOWN)))
+        extractor = SiteExtractor(spec, limits, wanted.nominal, site.calibration, wanted.mode, own)
         explain = config.explanation
         slow_anyway = explain.mode == "full" or explain.check_every == 0 or len(graphs_of(bundle)) == len(GRAPHS)
         full = None if slow_anyway else Explainer(bundle, engine, "full")
-        rule = effective_rule(config, bundle)
         wanted_demon = config.demon
         demon = DemonSpec(window_s=wanted_demon.window_s, step_s=wanted_demon.step_s) if wanted_demon.enabled else None
         explainer = Explainer(bundle, engine, explain.mode)
-        return cls(spec, explainer, full, explain.check_every, limits, extractor, rule, demon)
+        checks = config.checks if config.checks.enabled else None
+        return cls(spec, explainer, full, explain.check_every, limits, extractor, rule, demon, checks)
 
-    def pipeline(self) -> Pipeline:
-        """A chain for one source."""
+    def pipeline(self, *, live: bool = False) -> Pipeline:
+        """A chain for one source; ``live`` as of `daemon.pipeline.Pipeline`."""
         explainer: Explainer | CheckedExplainer = self.explainer
         if self.full is not None:
             explainer = CheckedExplainer(self.explainer, self.full, self.limits.score, self.check_every)
-        return Pipeline(self.spec, explainer, self.extractor, Contacts(self.spec, self.rule.rule), self.demon)
+        return Pipeline(
+            self.spec,
+            explainer,
+            self.extractor,
+            Contacts(self.spec, self.rule.rule),
+            self.demon,
+            self.checks,
+            live=live,
+        )

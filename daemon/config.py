@@ -6,6 +6,7 @@ valid file that sets every default.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import difflib
 import re
@@ -15,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from calibration.hydrophone import Hydrophone
+from daemon.capture.cards import UsbId
 from models.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -23,8 +26,9 @@ else:
     import tomli as tomllib
 
 __all__ = [
-    "Config", "ContactsConfig", "DemonConfig", "EngineConfig", "ExtractConfig", "LogConfig", "PublishConfig",
-    "SiteConfig", "SourceConfig", "WindowConfig", "reference",
+    "ChecksConfig", "Config", "ContactsConfig", "DemonConfig", "EngineConfig", "ExtractConfig", "ForensicConfig",
+    "JournalConfig", "LogConfig", "PublishConfig", "SelfTestConfig", "SiteConfig", "SourceConfig", "WindowConfig",
+    "reference",
 ]  # fmt: skip
 
 SourceKind = Literal["simulated", "file", "pcm", "device"]
@@ -47,8 +51,12 @@ class SourceConfig:
     realtime: bool = _key(False, "pace files as if live; the simulated ocean is always paced unless max_speed")
     max_speed: bool = _key(False, "simulated ocean: as fast as possible")
     join: bool = _key(False, "several files as one stream, gaps from the times in their names or side-cars")
-    device: str = _key("", "sound card, for kind = device: part of its name, see 'tonald devices'")
+    device: str = _key("", "sound card, for kind = device: part of its name, or usb:VID:PID[:SERIAL]")
     on_absent: Literal["fail", "wait"] = _key("fail", "sound card that is absent at the start: end, or wait for it")
+    on_loss: Literal["wait", "exit", "pause"] = _key(
+        "wait", "sound card that is lost: wait for the same one, end with code 69, or stay off until SIGHUP"
+    )
+    silent_s: float = _key(2.0, "s without signal on all channels after which the sound card is lost; 0: never")
     latency_s: float = _key(0.5, "s that the sound system buffers; less loses samples on a busy machine")
     fs: int = _key(0, "Hz; needed for pcm without a WAV header; 0: as the source or the card says")
     channels: tuple[int, ...] = _key((), "which channels, counted from 0; empty: all")
@@ -64,6 +72,12 @@ class SourceConfig:
             raise ConfigError("source.path is empty: kind = 'file' needs a file or folder")
         if self.kind == "device" and not self.device:
             raise ConfigError("source.device is empty: name the sound card, 'tonald devices' lists them")
+        try:
+            UsbId.parse(self.device)
+        except ValueError as e:
+            raise ConfigError(f"source.device: {e}") from e
+        if not 0.0 <= self.silent_s < float("inf"):
+            raise ConfigError(f"source.silent_s = {self.silent_s} is not 0 (never) or more, in s")
         if self.fs < 0:
             raise ConfigError(f"source.fs = {self.fs} is negative: give the sample rate in Hz")
         if self.n_channels < 0:
@@ -188,6 +202,42 @@ class DemonConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ChecksConfig:
+    """When a channel is called suspect or bad (docs/capture.md)."""
+
+    enabled: bool = _key(True, "check each channel's samples once a second")
+    suspect_s: int = _key(2, "s that a check fails before the channel is suspect")
+    bad_s: int = _key(10, "s that it fails before the channel is bad, and holds before it is ok again")
+    clipped_share: float = _key(0.0001, "share of samples at full scale from which a channel is clipped")
+    dc: float = _key(0.1, "offset from which on it is a fault, as part of full scale")
+    hum_db: float = _key(
+        15.0, "dB that three harmonics of 50 or 60 Hz stand above their neighbourhood; suspect at most"
+    )
+    identical: float = _key(0.9999, "correlation of two channels from which on they are one and the same")
+    level_min_db_re_fs: float = _key(-120.0, "dB re full scale squared, without offset; below it is too quiet")
+    level_max_db_re_fs: float = _key(-3.0, "dB re full scale squared, without offset; above it is too loud")
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.suspect_s <= self.bad_s <= 3600:
+            raise ConfigError(
+                f"checks.suspect_s = {self.suspect_s}: give 1 up to checks.bad_s = {self.bad_s}, and that at most 3600"
+            )
+        if not 0.0 < self.clipped_share <= 1.0:
+            raise ConfigError(f"checks.clipped_share = {self.clipped_share} is not above 0 and at most 1")
+        if not 0.0 < self.dc <= 1.0:
+            raise ConfigError(f"checks.dc = {self.dc} is not above 0 and at most 1")
+        if not self.hum_db > 0.0:
+            raise ConfigError(f"checks.hum_db = {self.hum_db} is not positive")
+        if not 0.5 <= self.identical <= 1.0:
+            raise ConfigError(f"checks.identical = {self.identical} is not in 0.5..1")
+        if not self.level_min_db_re_fs < self.level_max_db_re_fs:
+            raise ConfigError(
+                f"checks.level_min_db_re_fs = {self.level_min_db_re_fs} is not below checks.level_max_db_re_fs = "
+                f"{self.level_max_db_re_fs}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SiteConfig:
     """Thresholds of this place."""
 
@@ -237,6 +287,58 @@ class PublishConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class JournalConfig:
+    """Signatures and gaps kept on disk, for subscribers who missed some; needs state_dir."""
+
+    enabled: bool = _key(True, "keep them, if there is a state_dir")
+    max_mb: float = _key(1000.0, "MB on disk at most; the oldest go first")
+    max_days: float = _key(30.0, "days; older ones go")
+    reserve_mb: float = _key(200.0, "MB of free disk left to others; below it old ones go, then it pauses")
+    endpoints: tuple[str, ...] = _key(
+        (), "where it is replayed, under the rules of publish.endpoints; empty: a port, or a name, beside each of those"
+    )
+
+    def __post_init__(self) -> None:
+        if not 20.0 <= self.max_mb <= 1e7:
+            raise ConfigError(f"journal.max_mb = {self.max_mb}: give 20 to 10000000 MB")
+        if not 0.01 <= self.max_days <= 36500.0:
+            raise ConfigError(f"journal.max_days = {self.max_days}: give 0.01 to 36500 days")
+        if not 0.0 <= self.reserve_mb <= 1e7:
+            raise ConfigError(f"journal.reserve_mb = {self.reserve_mb}: give 0 to 10000000 MB")
+        for e in self.endpoints:
+            if not e.startswith(("tcp://", "ipc://")):
+                raise ConfigError(f"journal.endpoints: {e!r} is neither tcp://HOST:PORT nor ipc://PATH")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForensicConfig:
+    """Raw sound kept on disk, and frozen around contacts."""
+
+    max_mb: int = _key(0, "MB of the latest sound kept in state_dir/forensic, oldest deleted first; 0: none")
+    frozen_mb: int = _key(1000, "MB of frozen sound, oldest deleted first")
+    reserve_mb: int = _key(500, "MB of the disk left free, whatever the budgets say")
+    before_s: float = _key(60.0, "s frozen before a contact was first heard, or before the command")
+    after_s: float = _key(30.0, "s frozen after it started, or after the command")
+    on: Literal["contacts", "command"] = _key("contacts", "contacts freeze, and 'tonald freeze'; or the command only")
+    labels: tuple[str, ...] = _key((), "contacts of which labels freeze; empty: of all")
+
+    def __post_init__(self) -> None:
+        for name, most in (("max_mb", 0), ("frozen_mb", 1), ("reserve_mb", 0)):
+            if getattr(self, name) < most:
+                raise ConfigError(f"forensic.{name} = {getattr(self, name)}: give {most} or more")
+        for name in ("before_s", "after_s"):
+            if not 0.0 <= getattr(self, name) <= 3600.0:
+                raise ConfigError(f"forensic.{name} = {getattr(self, name)}: give 0 to 3600 s")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SelfTestConfig:
+    """Known signatures put into the running daemon."""
+
+    live: bool = _key(False, "let 'tonald selftest --live' put known signatures in, marked test; needs state_dir")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LogConfig:
     """What goes to standard error."""
 
@@ -250,7 +352,8 @@ class Config:
     node: str = _key("tonald", "name of this vessel or machine in every record")
     bundle: str = _key("", "folder of the bundle; empty: the one shipped, trained on the simulated ocean")
     bundle_key: str = _key("", "file of a signer's public key; then only bundles signed by it are used")
-    state_dir: str = _key("", "the only folder written to (engine cache); empty: nothing is written")
+    state_dir: str = _key("", "the only folder written to (engine cache, journal); empty: nothing is written")
+    hydrophones: str = _key("", "TOML or CSV file with the [[hydrophone]] tables; empty: those of this file, if any")
     source: SourceConfig = field(default_factory=SourceConfig)
     window: WindowConfig = field(default_factory=WindowConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -258,15 +361,29 @@ class Config:
     explanation: ExplanationConfig = field(default_factory=ExplanationConfig)
     contacts: ContactsConfig = field(default_factory=ContactsConfig)
     demon: DemonConfig = field(default_factory=DemonConfig)
+    checks: ChecksConfig = field(default_factory=ChecksConfig)
     site: SiteConfig = field(default_factory=SiteConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
+    journal: JournalConfig = field(default_factory=JournalConfig)
+    forensic: ForensicConfig = field(default_factory=ForensicConfig)
+    selftest: SelfTestConfig = field(default_factory=SelfTestConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    hydrophone: tuple[Hydrophone, ...] = field(default_factory=tuple)
 
     def __post_init__(self) -> None:
+        if self.hydrophones and self.hydrophone:
+            raise ConfigError(f"hydrophones = {self.hydrophones!r}: give the tables there or here, not both")
+        for n, h in enumerate(self.hydrophone):
+            if any(h.channel == other.channel for other in self.hydrophone[:n]):
+                raise ConfigError(f"hydrophone[{n}].channel = {h.channel!r} has a table already")
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.node):
             raise ConfigError(f"node = {self.node!r}: use 1 to 64 letters, digits, '_', '.' or '-'")
         if self.site.refresh_hours and not self.state_dir:
             raise ConfigError("site.refresh_hours needs a place to write to: set state_dir")
+        if self.forensic.max_mb and not self.state_dir:
+            raise ConfigError("forensic.max_mb needs a place to write to: set state_dir")
+        if self.selftest.live and not self.state_dir:
+            raise ConfigError("selftest.live needs a place where it can be asked: set state_dir")
 
     @classmethod
     def load(cls, path: Path) -> Config:
@@ -305,8 +422,14 @@ class _Where:
 
     def __call__(self, keys: tuple[str, ...]) -> str:
         table: tuple[str, ...] = ()
+        n_tables: collections.Counter[str] = collections.Counter()
         for n, line in enumerate(self.text.splitlines(), 1):
-            if m := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):
+            if m := re.match(r"\s*\[\[\s*([^\]]+?)\s*\]\]", line):
+                table = (f"{m[1]}[{n_tables[m[1]]}]",)
+                n_tables[m[1]] += 1
+                if table == keys:
+                    return f"{self.name}:{n}"
+            elif m := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):
                 table = tuple(k.strip().strip("\"'") for k in m[1].split("."))
                 if table == keys:
                     return f"{self.name}:{n}"
@@ -327,14 +450,22 @@ def _build(cls: type[Any], values: dict[str, Any], at: tuple[str, ...], where: _
             near = difflib.get_close_matches(key, known, 1, 0.5)
             elsewhere = [p for p in _all_keys() if p[-1] == key]
             hint = f"; nearest is '{near[0]}'" if near else ""
-            hint = f"; did you mean '{'.'.join(elsewhere[0])}'?" if elsewhere and not near else hint
+            hint = f"; did you mean '{'.'.join(elsewhere[0])}'?" if elsewhere else hint
             raise ConfigError(f"{where(path)}: unknown key '{'.'.join(path)}'{hint}")
         settings[key] = _value(hints[key], value, path, where)
     try:
         return cls(**settings)
     except ConfigError as e:
-        bad = re.match(r"([a-z_.]+)", str(e))
+        bad = re.match(r"([a-z_.0-9\[\]]+)", str(e))
+        if at and "[" in at[-1]:  # one of several alike: say which
+            raise ConfigError(f"{_first(where, at, bad)}: {'.'.join(at)}: {e}") from e
         raise ConfigError(f"{where(tuple(bad[1].split('.')) if bad else at)}: {e}") from e
+
+
+def _first(where: _Where, at: tuple[str, ...], bad: re.Match[str] | None) -> str:
+    """Place of the key that a message begins with; of its table where the key is not set."""
+    place = where((*at, bad[1])) if bad else where.name
+    return where(at) if place == where.name else place
 
 
 def _value(hint: Any, value: Any, path: tuple[str, ...], where: _Where) -> Any:  # noqa: ANN401
@@ -349,9 +480,14 @@ def _value(hint: Any, value: Any, path: tuple[str, ...], where: _Where) -> Any: 
         return value
     if get_origin(hint) is tuple:
         item = get_args(hint)[0]
+        if dataclasses.is_dataclass(item):
+            if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
+                raise ConfigError(f"{where(path)}: '{name}' are tables: write [[{name}]]")
+            of = typing.cast("type[Any]", item)
+            return tuple(_build(of, v, (*path[:-1], f"{path[-1]}[{n}]"), where) for n, v in enumerate(value))
         if not isinstance(value, list) or not all(_is(item, v) for v in value):
             raise ConfigError(f"{where(path)}: {name} = {value!r} is not a list of {item.__name__}")
-        return tuple(value)
+        return tuple(map(item, value))
     if not _is(hint, value):
         raise ConfigError(f"{where(path)}: {name} = {value!r} is not {_article(hint)}")
     return hint(value)
@@ -371,10 +507,15 @@ def _all_keys(cls: type[Any] = Config, at: tuple[str, ...] = ()) -> list[tuple[s
     hints: dict[str, Any] = typing.get_type_hints(cls)
     keys: list[tuple[str, ...]] = []
     for f in dataclasses.fields(cls):
-        inner: type[Any] = hints[f.name]
+        inner: type[Any] = _table(hints[f.name])
         at_key = (*at, f.name)
         keys += _all_keys(inner, at_key) if f.name in _TABLES else [at_key]
     return keys
+
+
+def _table(hint: Any) -> Any:  # noqa: ANN401  (any type may stand beside a setting)
+    """Of a table, or of tables of which there may be several, the dataclass."""
+    return get_args(hint)[0] if get_origin(hint) is tuple else hint
 
 
 _TABLES = frozenset(f.name for f in dataclasses.fields(Config) if not f.metadata)
@@ -388,11 +529,24 @@ def reference() -> str:
             lines += _entry(f, Config)
     for f in dataclasses.fields(Config):
         if "doc" not in f.metadata:
-            table = typing.get_type_hints(Config)[f.name]
+            hint = typing.get_type_hints(Config)[f.name]
+            table = _table(hint)
+            if table is not hint:
+                lines += _several(f.name, table)
+                continue
             lines += ["", f"[{f.name}]", f"# {table.__doc__}"]
             for g in dataclasses.fields(table):
                 lines += _entry(g, table)
     return "\n".join(lines) + "\n"
+
+
+def _several(name: str, table: type[Any]) -> list[str]:
+    """Keys of a table that there may be none or several of; as comments, as none is set by default."""
+    lines = ["", f"# [[{name}]]   one for each channel that is calibrated; see docs/levels.md"]
+    for f in dataclasses.fields(table):
+        unset = isinstance(f.default, float) and f.default != f.default
+        lines += [f"# {f.metadata['doc']}", f"# {f.name} = {'' if unset else _toml(f.default)}"]
+    return lines
 
 
 def _entry(f: dataclasses.Field[Any], cls: type[Any]) -> list[str]:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from daemon.extract import UNKNOWN
-from daemon.frames import Signature, TonalLine
+from daemon.frames import Signature
+from daemon.line_score import line_score
 
 __all__ = ["ContactRule", "Kind", "Persistence", "kind_of", "score_of"]
 
@@ -28,10 +29,6 @@ HOLD_MARGIN: dict[Kind, float] = {"class": 1.0, "unknown": 2.5}
 """What holds a contact may lie below its gate by this, log-odds and lines. Lines come and go whole, so the margin must
 be no whole number of them: on 20 h of simulated source-free sea a gate of 7.25 lines let 18 contacts start at a margin
 of 2 lines and 8 at 2.5 or 3; 2.5 lets them end sooner (docs/decisions.md)."""
-MAINS_HZ = (50.0, 60.0)
-HUM_HZ = 0.7
-"""A line this near to a multiple of the mains may be hum: the grid keeps its frequency within 0.2 %, the line finder
-reads it within 0.2 Hz; wider, lines of ships would go too (5 % of the band lies within)."""
 MAX_LOG_ODDS = 20.0
 """Float32 probabilities tell no more apart next to 1."""
 
@@ -46,18 +43,15 @@ def score_of(signature: Signature, span_s: float) -> float:
 
     Of a class: log-odds ``ln(p / (1 - p))`` of its probability, within +-20. Of ``unknown``: the number of its lines,
     each counted by the share of the window from its first to its last column; no class vouches for them, so their
-    number must. Lines on a multiple of 50 or 60 Hz count nothing: hum of the mains is heard in any hydrophone.
+    number must. Lines on a multiple of 50 or 60 Hz count nothing: hum of the mains is heard in any hydrophone; nor do
+    those of the own ship.
     """
     if kind_of(signature.label) == "unknown":
-        return sum(min(1.0, (x.t_end_s - x.t_start_s) / span_s) for x in signature.lines if not _is_hum(x))
+        return line_score(signature.lines, span_s)
     p = min(max(float(signature.probability), 0.0), 1.0)
     if p in (0.0, 1.0):
         return math.copysign(MAX_LOG_ODDS, p - 0.5)
     return min(max(math.log(p / (1.0 - p)), -MAX_LOG_ODDS), MAX_LOG_ODDS)
-
-
-def _is_hum(line: TonalLine) -> bool:
-    return any(abs(line.freq_hz - f * round(line.freq_hz / f)) < HUM_HZ for f in MAINS_HZ)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

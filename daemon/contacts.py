@@ -52,6 +52,8 @@ class Contacts:
             case Analysed():
                 yield record
                 yield from self._channel(record.window).analysed(record.window, record.n_signatures)
+            case Signature(own_ship=True):
+                yield record
             case Signature():
                 yield record
                 yield from self._channel(record.window).signature(record)
@@ -142,6 +144,11 @@ class _Seen:
     lines: tuple[TonalLine, ...] = ()
 
 
+def foreign(signature: Signature) -> tuple[TonalLine, ...]:
+    """Lines that are not the own ship's."""
+    return tuple(x for x in signature.lines if not x.own_ship)
+
+
 class _Label:
     """One label of one channel: its recent windows, and its contact if there is one."""
 
@@ -160,7 +167,7 @@ class _Label:
         score = None if signature is None else score_of(signature, self._spec.n_time * self._spec.column_s)
         slot = window.first_sample, window.first_sample + window.n_samples
         if signature is not None and score is not None and self._persistence.hears(score):
-            seen = _Seen(slot, n_skipped, True, signature.probability, score, signature.lines)
+            seen = _Seen(slot, n_skipped, True, signature.probability, score, foreign(signature))
         else:
             seen = _Seen(slot, n_skipped, False)
         change = self._persistence.process(score)

@@ -15,7 +15,7 @@ from daemon.endpoints import Endpoint
 from daemon.gatekeeper import DOMAIN
 from daemon.key_files import KeyPair, PublicKey, key_path, read_pair, read_public
 
-__all__ = ["ClientKeys", "CurveServer", "open_endpoints"]
+__all__ = ["ClientKeys", "CurveServer", "bind_all", "open_endpoints"]
 
 HANDSHAKE_MS = 10_000
 """Three round trips over a geostationary satellite take two to three seconds."""
@@ -83,6 +83,25 @@ class ClientKeys:
         socket.setsockopt(zmq.CURVE_SERVERKEY, z85.encode(self.server.raw))
         socket.setsockopt(zmq.CURVE_PUBLICKEY, z85.encode(self.client.public.raw))
         socket.setsockopt(zmq.CURVE_SECRETKEY, z85.encode(self.client.secret))
+
+
+def bind_all(
+    socket: zmq.Socket[bytes], endpoints: Iterable[Endpoint], curve: CurveServer | None
+) -> dict[Endpoint, str]:
+    """Bind ``socket`` to all endpoints, those that ask for keys armed; their addresses with ports filled in.
+
+    Raises
+    ------
+    PublishError
+        If one cannot be bound.
+    """
+    wanted = list(endpoints)
+    guarded = [e for e in wanted if curve is not None and curve.guards(e)]
+    bound = {e: e.bind(socket) for e in wanted if e not in guarded}  # first: options count for what is bound after them
+    if curve is not None:
+        curve.arm(socket)
+        bound |= {e: e.bind(socket) for e in guarded}
+    return bound
 
 
 def open_endpoints(endpoints: Iterable[str], curve: CurveServer | None) -> list[Endpoint]:

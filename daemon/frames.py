@@ -16,14 +16,17 @@ from models.verdict import Detection, Verdict
 
 __all__ = [
     "Analysed", "AudioBlock", "Backlog", "ClockState", "ClockUpdate", "Contact", "ContactLine", "Detection", "Event",
-    "Gap", "Modulated", "Overload", "Reason", "Record", "Signature", "Skipped", "Source", "SourceState", "StreamEnd",
-    "StreamStart", "TonalLine", "Verdict", "Window",
+    "Forensic", "Gap", "Health", "Modulated", "Overload", "Reason", "Record", "Signature", "Skipped", "Source",
+    "SourceState",
+    "StreamEnd", "StreamStart", "TonalLine", "Verdict", "Window",
 ]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Reason: TypeAlias = Literal["gap", "invalid", "overload", "warm-up"]
 """Why a slot of the grid was not analysed."""
+Quality: TypeAlias = tuple[tuple[str, Literal["ok", "suspect", "bad"]], ...]
+"""Checks that a channel fails (daemon.checks), each with its state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +152,32 @@ class Overload:
     """For people."""
 
 
+@dataclass(frozen=True, slots=True)
+class Forensic:
+    """What happened to the sound kept on disk (daemon.forensic)."""
+
+    source: str
+    epoch: int
+    event: Literal["frozen", "lost"]
+    """A span was frozen; or samples were not kept, or a span could not be frozen."""
+    first_sample: int
+    n_samples: int
+    n_missing: int
+    """Of the samples concerned, those that are not on disk."""
+    words: str
+    """For people: why it was frozen, or what went wrong."""
+    folder: str | None = None
+    """Name of the folder below ``forensic/frozen`` in the state directory."""
+    lost_samples_total: int = 0
+    """Samples per channel that the ring did not keep since the daemon started."""
+
+
 Event: TypeAlias = StreamStart | AudioBlock | Gap | ClockUpdate | StreamEnd | SourceState
 
 
 Record: TypeAlias = (
     "StreamStart | Analysed | Skipped | Signature | Contact | Modulated | Gap | ClockUpdate | StreamEnd | SourceState "
-    "| Overload"
+    "| Overload | Forensic | Health"
 )
 """What the pipeline makes of events."""
 
@@ -212,6 +235,8 @@ class Window:
     """Digest of the source samples, see daemon.digest."""
     overload_step: int = 0
     """Step of the overload ladder that it is analysed at, `daemon.overload`."""
+    quality: Quality | None = None
+    """Checks that the channel fails at its end; None: not checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +255,8 @@ class Skipped:
     """Of its ``n_samples``, how many are missing or unusable."""
     probabilities: F32 | None = None
     """``(n_labels,)`` of the network, where it was asked all the same; read-only."""
+    quality: Quality | None = None
+    """Checks that the channel fails at its end; None: not checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +270,7 @@ class TonalLine:
     snr_db: float
     """In-bin signal to noise ratio, mean over its duration."""
     level_db: float
-    """Level of the line; re full scale squared, or re 1 uPa squared where the hydrophone is calibrated."""
+    """Mean-square level of the line, its power in all bins it touches, dB re full scale squared."""
     t_start_s: float
     """After the window's first sample."""
     t_end_s: float
@@ -254,6 +281,10 @@ class TonalLine:
     """That this class sounds and the line is its, 0..1."""
     family_hz: float | None = None
     """Fundamental of the harmonic family the line belongs to; None for a line of none."""
+    noise_db: float | None = None
+    """Mean-square level of the background in one bin under the line, dB re full scale squared."""
+    own_ship: bool = False
+    """A line of the own ship, as learned (calibration.own_ship)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -265,7 +296,9 @@ class Analysed:
     lines: tuple[TonalLine, ...]
     """All lines found, whatever they belong to."""
     n_signatures: int
-    """How many signatures follow."""
+    """How many signatures follow, those of the own ship not counted."""
+    own_ship: bool = False
+    """The own ship was taken out of the verdict: nothing but its lines spoke for what is missing there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -281,6 +314,8 @@ class Signature:
     """``(n_freq, n_time)``, cells that belong to the label, or in mode ``vessel`` to any vessel."""
     lines: tuple[TonalLine, ...]
     mode: Literal["signature", "vessel"] = "signature"
+    own_ship: bool = False
+    """Nothing but lines of the own ship speaks for it: published as such, never part of a contact."""
 
     @property
     def signature(self) -> F32:
@@ -351,3 +386,30 @@ class Modulated:
     modulation: Modulation | None
     """None: not available on this stream, for ``reason``."""
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the checks of a channel (daemon.checks) measured in one tile, and the states after it."""
+
+    source: str
+    channel: str
+    epoch: int
+    fs: int
+    first_sample: int
+    n_samples: int
+    quality: Quality
+    level_db: float
+    """Mean square without the offset, dB re full scale squared; -inf for a flat line."""
+    peak: float
+    """Full scale 1."""
+    dc: float
+    clipped_share: float
+    low_bit: int
+    """Lowest bit that moves, 0 = 2**-23 of full scale."""
+    n_stuck_bits: int
+    hum_db: float | None
+    """None: the rate is too low to tell."""
+    alike: float
+    """Correlation with the most alike other channel, -1..1."""
+    alike_to: str | None

@@ -6,14 +6,19 @@ noise). A track is a line where its evidence suffices; it is heard in the column
 
 Frequency and peak come from a parabola through the logarithms of the three averaged values around the track (for a Hann
 window its bias stays below 0.05 bins); the signal to noise ratio is the peak's excess, in the bin of one Hann frame.
+
+The level is the mean square of the line itself: the power over the background in the row of the ridge and those beside
+it, by the share of a tone's power that a Hann window leaves there, 1.47 to 1.5 bins' worth. So it depends neither on
+where between two rows the tone lies, nor on whether it wanders between them; a stronger line less than three rows away
+adds to it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +44,8 @@ HALF_WIDTH = 1
 """Rows to either side of a trace that belong to the line: the main lobe of the Hann window."""
 REACH = 4
 """Rows to either side of a ridge in which its width is measured."""
+NATS_PER_DB = math.log(10.0) / 10.0
+"""Of power."""
 HANN_3DB_BINS = 1.44
 """Width of the Hann window's main lobe at half power, bins (Harris, Proc. IEEE 66(1), 1978, table 1)."""
 
@@ -67,6 +74,7 @@ def lines_of(
     spectrum_db: F32,
     min_snr_db: float,
     own: Mapping[str, F64] | None = None,
+    is_own_ship: Callable[[float], bool] | None = None,
 ) -> list[LineTrace]:
     """All lines of a window, by rising frequency.
 
@@ -82,39 +90,46 @@ def lines_of(
         Lines below this in-bin signal to noise ratio are left out.
     own : mapping label -> ``(n_tracks,)``, optional
         Probability that the label sounds and the track is its line; the likeliest label is told with each line.
+    is_own_ship : callable, optional
+        Whether a line of that frequency (Hz) is the own ship's.
     """
-    excess = 10.0 ** ((spectrum_db.astype(np.float64) - tracks.background_db[:, None]) / 10.0) - 1.0
+    excess = np.exp((spectrum_db.astype(np.float64) - tracks.background_db[:, None]) * NATS_PER_DB) - 1.0
     excess[: spec.row_lo] = 0.0
     smooth = scipy.ndimage.uniform_filter1d(excess, N_SMOOTH, axis=1, mode="nearest")
     seconds = spec.column_centres(fs) / fs
-    found: list[tuple[LineTrace, str | None, float]] = []
     coherent = np.flatnonzero(tracks.evidence >= LEAST_EVIDENCE)
-    measured = _measure(spec, seconds, tracks.rows[coherent], excess, smooth, spectrum_db)
-    for k, trace in zip(coherent, measured, strict=True):
-        if trace is None or trace.line.snr_db < min_snr_db:
-            continue
-        scores = [(float(p[k]), label) for label, p in (own or {}).items()]
-        probability, label = max(scores, default=(0.0, ""))
-        found.append((trace, label or None, probability))
-    f0 = families([t.line.freq_hz for t, _, _ in found], 0.25 * spec.bin_hz)
-    out = [
-        dataclasses.replace(
-            trace,
-            line=dataclasses.replace(
-                trace.line, label=label, label_probability=probability, family_hz=float(f) if np.isfinite(f) else None
-            ),
-        )
-        for (trace, label, probability), f in zip(found, f0, strict=True)
-    ]
+    background = np.exp(tracks.background_db.astype(np.float64) * NATS_PER_DB)
+    measured = _measure(spec, seconds, tracks.rows[coherent], excess, smooth, background)
+    found = [(k, m) for k, m in zip(coherent.tolist(), measured, strict=True) if m and m.values["snr_db"] >= min_snr_db]
+    f0 = families([m.values["freq_hz"] for _, m in found], 0.25 * spec.bin_hz).tolist()
+    labels, owners = tuple(own or ()), [p.tolist() for p in (own or {}).values()]
+    out = []
+    for (k, m), f in zip(found, f0, strict=True):
+        probability, label = max(((p[k], name) for p, name in zip(owners, labels, strict=True)), default=(0.0, ""))
+        line = TonalLine(
+            **m.values, label=label or None, label_probability=probability, family_hz=None if math.isnan(f) else f,
+            own_ship=is_own_ship is not None and is_own_ship(m.values["freq_hz"]),
+        )  # fmt: skip
+        out.append(LineTrace(line, m.rows, m.active))
     return sorted(out, key=lambda t: t.line.freq_hz)
 
 
+class _Measured(NamedTuple):
+    """A line but for what it has to do with others."""
+
+    values: dict[str, float]
+    """Fields of `daemon.frames.TonalLine`."""
+    rows: npt.NDArray[np.int64]
+    active: Mask
+
+
 def _measure(
-    spec: FeatureSpec, seconds: F64, tracks: F32, excess: F64, smooth: F64, spectrum_db: F32
-) -> list[LineTrace | None]:
+    spec: FeatureSpec, seconds: F64, tracks: F32, excess: F64, smooth: F64, background: F64
+) -> list[_Measured | None]:
     """Tracks ``(n, n_time)`` as lines, all at once; None: not heard for long enough, or no peak.
 
-    ``seconds`` ``(n_time,)`` are the centres of the columns after the first sample.
+    ``seconds`` ``(n_time,)`` are the centres of the columns after the first sample, ``background`` ``(n_freq,)`` is
+    power.
     """
     columns = np.arange(spec.n_time)
     rows = np.clip(np.round(tracks).astype(np.int64), HALF_WIDTH, spec.n_freq - 1 - HALF_WIDTH)
@@ -126,7 +141,8 @@ def _measure(
     share = active / np.maximum(n_active, 1)[:, None]  # weights of a mean over the active columns
     picked = np.clip(rows + np.arange(-REACH, REACH + 1)[:, None, None], 0, spec.n_freq - 1)  # (2 REACH + 1, n, n_time)
     mean = np.maximum((excess[picked, columns] * share).sum(axis=2), 1e-3).T  # (n, 2 REACH + 1)
-    power = (10.0 ** (spectrum_db[rows, columns].astype(np.float64) / 10.0) * share).sum(axis=1)
+    tone = ((excess[near, columns] * background[near]).sum(axis=0) * share).sum(axis=1)
+    noise = (background[rows] * share).sum(axis=1)
     row = (rows * share).sum(axis=1)
     drift = _drift(near, beside, active, share, seconds)
     return [
@@ -137,7 +153,8 @@ def _measure(
             active[i],
             int(n_active[i]),
             mean[i],
-            float(power[i]),
+            float(tone[i]),
+            float(noise[i]),
             float(row[i]),
             float(drift[i]),
         )
@@ -154,29 +171,31 @@ def _trace(
     active: Mask,
     n_active: int,
     mean: F64,
-    power: float,
+    tone: float,
+    noise: float,
     row: float,
     drift: float,
-) -> LineTrace | None:
+) -> _Measured | None:
     """One line from its means over the active columns: ``mean`` ``(2 REACH + 1,)`` excess around the ridge."""
     level = [10.0 * math.log10(v) for v in mean.tolist()]
     shift, peak = _parabola(level[REACH - 1 : REACH + 2])
     if not abs(shift) <= 1.0:
         return None
-    at = float(mean[REACH])
-    tone = power * at / (1.0 + at)  # what is over the background
+    if tone <= 0.0:
+        return None
     first, last = int(active.argmax()), active.size - 1 - int(active[::-1].argmax())
-    line = TonalLine(
-        freq_hz=(row + shift) * spec.bin_hz,
-        freq_err_hz=_freq_err_hz(spec, 10.0 ** (peak / 10.0), n_active),
-        bandwidth_hz=_bandwidth_hz(level, peak, spec.bin_hz),
-        snr_db=peak,
-        level_db=10.0 * math.log10(tone) + peak - level[REACH],
-        t_start_s=float(seconds[first]) - spec.column_s / 2,
-        t_end_s=float(seconds[last]) + spec.column_s / 2,
-        drift_hz_per_s=drift * spec.bin_hz,
-    )
-    return LineTrace(line, rows, active)
+    values = {
+        "freq_hz": (row + shift) * spec.bin_hz,
+        "freq_err_hz": _freq_err_hz(spec, 10.0 ** (peak / 10.0), n_active),
+        "bandwidth_hz": _bandwidth_hz(level, peak, spec.bin_hz),
+        "snr_db": peak,
+        "level_db": 10.0 * math.log10(tone / _main_lobe(shift)),
+        "noise_db": 10.0 * math.log10(max(noise, 1e-30)),
+        "t_start_s": float(seconds[first]) - spec.column_s / 2,
+        "t_end_s": float(seconds[last]) + spec.column_s / 2,
+        "drift_hz_per_s": drift * spec.bin_hz,
+    }
+    return _Measured(values, rows, active)
 
 
 def _parabola(y_db: Sequence[float]) -> tuple[float, float]:
@@ -187,6 +206,16 @@ def _parabola(y_db: Sequence[float]) -> tuple[float, float]:
         return 0.0, b
     shift = 0.5 * (a - c) / curve
     return shift, b - 0.25 * (a - c) * shift
+
+
+def _main_lobe(shift: float) -> float:
+    """Power of a Hann window's lines at -1, 0 and 1 bins from a tone ``shift`` bins off, its own peak being 1."""
+    total = 0.0
+    for k in (-1.0, 0.0, 1.0):
+        x = k - shift
+        edge = abs(abs(x) - 1.0) < 1e-6  # the limit at one bin
+        total += (0.5 if edge else float(np.sinc(x)) / (1.0 - x * x)) ** 2
+    return total
 
 
 def _freq_err_hz(spec: FeatureSpec, snr: float, n_active: int) -> float:

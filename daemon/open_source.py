@@ -12,7 +12,7 @@ from daemon.config import SourceConfig
 from daemon.frames import Source
 from models.errors import InputError, UsageError
 
-__all__ = ["open_source", "parse_source"]
+__all__ = ["open_source", "parse_source", "resume"]
 
 
 def parse_source(text: str, settings: SourceConfig) -> SourceConfig:
@@ -61,6 +61,18 @@ def open_source(settings: SourceConfig, clocks: Clocks = read_clocks) -> Source:
     return TimedSource(source, pps=pps, clocks=clocks, sync=SyncWatch() if of_system else None)
 
 
+def resume(source: Source) -> bool:
+    """Have a sound card that is lost looked for now, whatever the settings say; False: the source is none."""
+    from daemon.sources.portaudio import PortAudioSource
+    from daemon.sources.timed import TimedSource
+
+    inner = source.source if isinstance(source, TimedSource) else source
+    if not isinstance(inner, PortAudioSource):
+        return False
+    inner.resume()
+    return True
+
+
 def _open(settings: SourceConfig) -> Source:
     channels = settings.channels or None
     if channels is not None and settings.pps_channel >= 0:
@@ -88,6 +100,8 @@ def _open(settings: SourceConfig) -> Source:
             channels=channels,
             on_absent=settings.on_absent,
             latency_s=settings.latency_s,
+            silent_s=settings.silent_s,
+            on_loss=settings.on_loss,
         )
     from daemon.sources.simulated import SimulatedSource
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import zmq
 
 from daemon.allow_list import AllowList
-from daemon.curve import CurveServer
+from daemon.curve import CurveServer, bind_all
 from daemon.endpoints import Endpoint
 from daemon.gatekeeper import Gatekeeper
 from models.errors import PublishError
@@ -57,7 +57,7 @@ class Outlet:
         self._guarded: list[str] = []
         self._kept: dict[str, list[bytes]] = {}
         self._new: set[bytes] = set()
-        self._context = zmq.Context()
+        self.context = self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.XPUB)
         for option, value in (
             (zmq.SNDHWM, hwm),
@@ -83,16 +83,8 @@ class Outlet:
         PublishError
             If one cannot be bound; names it and says what to do.
         """
-        curve, bound = self._curve, {}
-        open_to_all = [e for e in self._wanted if curve is None or not curve.guards(e)]
-        for e in open_to_all:  # first: options count for what is bound after them
-            bound[e] = e.bind(self._socket)
-        if curve is not None:
-            curve.arm(self._socket)
-            for e in self._wanted:
-                if e not in bound:
-                    bound[e] = e.bind(self._socket)
-                    self._guarded.append(bound[e])
+        bound = bind_all(self._socket, self._wanted, self._curve)
+        self._guarded = [bound[e] for e in self._wanted if self._curve is not None and self._curve.guards(e)]
         return tuple(bound[e] for e in self._wanted)
 
     def admit(self, allowed: AllowList) -> None:

@@ -4,6 +4,7 @@
 
     AudioBlock ─► sieve ─► digest ─► front end ─► explainer ─► extractor ─► contacts ─► Analysed, Signature, Contact
                     ├─► DEMON ─────────────────────────────────────────────────────────────────────► Modulated
+                    ├─► checks of each channel ────────────────────────────────────────────────────► Health
                     │                                 ▲                        ▲
     Gap ────────────┴─► grid: which slots are due ────┘ slots with a hole ─────┘ Skipped, with the reason
 
@@ -19,16 +20,18 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from daemon.checks.channel import ChannelChecks
+from daemon.config import ChecksConfig
 from daemon.contacts import Contacts
 from daemon.demon import Demon
 from daemon.digest import AudioDigest
 from daemon.extract import Extractor
 from daemon.frames import (
-    Analysed,
     AudioBlock,
     ClockUpdate,
     Event,
     Gap,
+    Quality,
     Record,
     Skipped,
     SourceState,
@@ -37,7 +40,9 @@ from daemon.frames import (
     Window,
 )  # fmt: skip
 from daemon.grid import Grid, Hole, Slot
+from daemon.no_signal import NoSignal
 from daemon.overload import STEPS
+from daemon.own_ship import heard
 from daemon.sieve import Sieve
 from models.check import CheckedExplainer
 from models.demon import DemonSpec
@@ -51,6 +56,10 @@ F32 = npt.NDArray[np.float32]
 
 #: Steps of the overload ladder from which every second slot is left out, and from which names are all there is.
 HALF, NAMES = STEPS.index("half"), STEPS.index("names")
+
+#: The channels of a slot are explained in so many turns, so that the first is on its way while the last is still
+#: looked at; but not fewer windows at a time than these, as several at once cost less than one by one.
+TURNS, LEAST_AT_ONCE = 4, 2
 
 
 def with_hop(spec: FeatureSpec, hop_s: float) -> FeatureSpec:
@@ -69,7 +78,10 @@ def with_hop(spec: FeatureSpec, hop_s: float) -> FeatureSpec:
 
 
 class Pipeline:
-    """From the events of one source to records; without ``contacts`` none are kept, without ``demon`` there is none."""
+    """From the events of one source to records; without ``contacts``, ``demon`` or ``checks`` there are none.
+
+    ``live``: stretches without signal (daemon.no_signal) are faults of the source and not analysed.
+    """
 
     def __init__(
         self,
@@ -78,8 +90,12 @@ class Pipeline:
         extractor: Extractor,
         contacts: Contacts | None = None,
         demon: DemonSpec | None = None,
+        checks: ChecksConfig | None = None,
+        *,
+        live: bool = False,
     ) -> None:
-        self._demon_spec = demon
+        self._live = live
+        self._demon_spec, self._limits = demon, checks
         self._spec, self._explainer, self._extractor, self._contacts = spec, explainer, extractor, contacts
         self._stream: _Stream | None = None
         self._step = 0
@@ -98,7 +114,7 @@ class Pipeline:
             case StreamStart():
                 yield event
                 try:
-                    self._stream = _Stream(event, self._spec, self._demon_spec)
+                    self._stream = _Stream(event, self._spec, self._demon_spec, self._limits, live=self._live)
                     if self._stream.demon is not None:
                         yield from self._stream.demon.unavailable()
                 except SampleRateError as e:
@@ -113,6 +129,8 @@ class Pipeline:
             case StreamEnd():
                 if self._stream:
                     yield from self._stream.sieve.finish()
+                    if self._stream.no_signal is not None:
+                        yield from self._stream.no_signal.finish()
                     if self._stream.demon is not None:
                         yield from self._stream.demon.finish()
                     event = self._stream.explain_end(event)
@@ -124,10 +142,21 @@ class Pipeline:
     def _block(self, stream: _Stream, block: AudioBlock) -> Iterator[Record]:
         x, holes, gaps = stream.sieve.process(block)
         yield from gaps
+        if stream.no_signal is not None:
+            silent, gaps = stream.no_signal.process(block)
+            yield from gaps
+            for channel, hole in silent:
+                stream.grid.add_hole(hole, channel)
+                if stream.demon is not None:
+                    stream.demon.hole(channel, hole.first, hole.last)
         for channel, hole in holes:
             stream.grid.add_hole(hole, channel)
             if stream.demon is not None:
                 stream.demon.hole(channel, hole.first, hole.last)
+            if stream.checks is not None:
+                stream.checks.hole(channel, hole.first, hole.last)
+        if stream.checks is not None:
+            yield from stream.checks.process(x)
         stream.digest.process(x)
         windows = {w.grid_index: w for w in stream.front_end.process(x)}
         due = [slot for slots in stream.grid.due(block.first_sample + block.n_samples) for slot in slots]
@@ -137,9 +166,13 @@ class Pipeline:
 
     def _gap(self, stream: _Stream, gap: Gap, n_missing: int) -> Iterator[Record]:
         end = gap.first_sample + n_missing
+        if stream.no_signal is not None:
+            yield from stream.no_signal.reset(end)
         stream.grid.add_hole(Hole(gap.first_sample, end, "gap"))
         stream.front_end.reset(end)
         stream.digest.reset(end)
+        if stream.checks is not None:
+            stream.checks.reset(end)
         if stream.demon is not None:
             yield from stream.demon.reset(end)
         for slots in stream.grid.due(end):  # one at a time: a gap may be long
@@ -150,6 +183,11 @@ class Pipeline:
         if self._step >= NAMES:
             yield from self._names(stream, due, done)
             return
+        size = max(LEAST_AT_ONCE, -(-len(due) // TURNS))
+        for i in range(0, len(due), size):
+            yield from self._explained(stream, due[i : i + size], done)
+
+    def _explained(self, stream: _Stream, due: list[Slot], done: dict[int, FeatureWindow]) -> Iterator[Record]:
         windows = {id(s): stream.window(s, done[s.grid_index], self._step) for s in due if s.reason is None}
         explained = self._explainer.explain(
             [w.features for w in windows.values()], [w.spectrum_db for w in windows.values()], by_network=not self._step
@@ -160,8 +198,7 @@ class Pipeline:
                 yield stream.skipped(slot)
                 continue
             signatures, lines = self._extractor.process(window, verdicts[id(slot)])
-            yield Analysed(window, verdicts[id(slot)], lines, len(signatures))
-            yield from signatures
+            yield from heard(window, verdicts[id(slot)], signatures, lines)
 
     def _names(self, stream: _Stream, due: list[Slot], done: dict[int, FeatureWindow]) -> Iterator[Skipped]:
         """What the network says at first sight, and no more."""
@@ -176,13 +213,23 @@ class Pipeline:
 class _Stream:
     """The stages that hold state for one epoch."""
 
-    def __init__(self, start: StreamStart, spec: FeatureSpec, demon: DemonSpec | None) -> None:
+    def __init__(
+        self,
+        start: StreamStart,
+        spec: FeatureSpec,
+        demon: DemonSpec | None,
+        limits: ChecksConfig | None,
+        *,
+        live: bool,
+    ) -> None:
         n_channels = len(start.channels)
         self.start, self.spec = start, spec
         self.front_end = FrontEnd(spec, start.fs, n_channels)
         self.grid = Grid(spec.step(start.fs), spec.n_samples(start.fs), n_channels)
         self.digest = AudioDigest(self.grid.step, self.grid.n_samples, n_channels)
         self.demon = None if demon is None else Demon(demon, start)
+        self.checks = None if limits is None else ChannelChecks(limits, start)
+        self.no_signal = NoSignal(start.source, start.epoch, start.fs, n_channels) if live else None
         self.sieve = Sieve(start.source, start.epoch, start.fs, n_channels)
 
     def left_out(self, slot: Slot) -> Slot:
@@ -194,7 +241,7 @@ class _Stream:
         return Window(
             self.start.source, self.start.channels[c], self.start.epoch, slot.grid_index, done.first_sample,
             done.n_samples, self.start.fs, done.features[c], done.spectrum_db[c], done.background_db[c],
-            float(done.level_db[c]), self.digest.of(slot.grid_index)[c], step,
+            float(done.level_db[c]), self.digest.of(slot.grid_index)[c], step, self._quality(slot),
         )  # fmt: skip
 
     def skipped(self, slot: Slot, probabilities: F32 | None = None) -> Skipped:
@@ -202,8 +249,13 @@ class _Stream:
         return Skipped(
             self.start.source, self.start.channels[slot.channel], self.start.epoch, slot.grid_index,
             slot.grid_index * self.grid.step, self.grid.n_samples, self.start.fs, slot.reason, slot.lost_samples,
-            probabilities,
+            probabilities, self._quality(slot),
         )  # fmt: skip
+
+    def _quality(self, slot: Slot) -> Quality | None:
+        if self.checks is None:
+            return None
+        return self.checks.at(slot.channel, slot.grid_index * self.grid.step + self.grid.n_samples)
 
     def explain_end(self, end: StreamEnd) -> StreamEnd:
         """Say so if the stream was too short for one window."""

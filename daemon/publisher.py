@@ -2,9 +2,12 @@
 
 ::
 
-    put() ─► numbered, encoded ─► bounded queue ─► thread: outlet ─► subscribers
-                                                     ├─ heartbeat/ every second, high-water mark of each topic
-                                                     └─ info/ and status/ once more for each new subscriber
+    put() ─► numbered, encoded ─► bounded queue ─► thread: journal ─► outlet ─► subscribers
+                                                              │          ├─ heartbeat/ every second, high-water marks
+                                                              │          └─ info/ and status/ for each new subscriber
+                                                              └─► replay (a thread of its own) ─► who missed some
+
+Records of `daemon.wire.JOURNALLED` are on disk before they are sent, several at a time where several wait.
 
 What cannot wait (``wait=False``, live sound) is dropped when the queue is full, and a slow subscriber loses what
 exceeds its share; both show as a jump in the sequence numbers. What can wait (``wait=True``, files) holds back the
@@ -25,8 +28,10 @@ from typing import NamedTuple
 
 from daemon.allow_list import AllowList
 from daemon.curve import CurveServer, open_endpoints
+from daemon.journal.journal import Journal
+from daemon.journal.replay import Replayer
 from daemon.outlet import Outlet
-from daemon.wire import Identity, Message, common, encode, sequence_frame, topic_of
+from daemon.wire import JOURNALLED, Identity, Message, common, encode, numbered, sequence_frame, topic_of
 from models.errors import ConfigError, PublishError
 
 __all__ = ["Publisher"]
@@ -34,6 +39,8 @@ __all__ = ["Publisher"]
 _log = logging.getLogger(__name__)
 
 QUIET_S = 0.05
+GROUP = 32
+"""Messages taken from the queue at a time: their records are put on disk by one call."""
 
 
 class _Item(NamedTuple):
@@ -43,6 +50,7 @@ class _Item(NamedTuple):
     sequence: int
     frames: list[bytes]
     wait: bool
+    journalled: bool
 
 
 class Publisher:
@@ -64,6 +72,10 @@ class Publisher:
         Between heartbeats.
     curve : CurveServer, optional
         Keys, and who may listen; needed by endpoints that are open to the network.
+    journal : Journal, optional
+        Where records are kept for replay; closed with the publisher.
+    replay_endpoints : sequence of str
+        Where it is replayed, under the rules of ``endpoints``.
 
     Raises
     ------
@@ -81,13 +93,19 @@ class Publisher:
         stall_timeout_s: float = 30.0,
         heartbeat_s: float = 1.0,
         curve: CurveServer | None = None,
+        journal: Journal | None = None,
+        replay_endpoints: list[str] | tuple[str, ...] = (),
     ) -> None:
         if not endpoints:
             raise ConfigError("publish.endpoints is empty: nobody could listen; give at least tcp://127.0.0.1:5565")
         self.identity = identity
         self.endpoints: tuple[str, ...] = ()
         """Where the socket is bound, ports filled in; empty before ``start``."""
-        self._wanted = open_endpoints(endpoints, curve)
+        self.replay_endpoints: tuple[str, ...] = ()
+        """Where the journal is replayed; empty before ``start``."""
+        self._wanted, self._wanted_replay = open_endpoints(endpoints, curve), open_endpoints(replay_endpoints, curve)
+        self._journal = journal
+        self._replayer: Replayer | None = None
         self._hwm, self._n_queue, self._curve = hwm, n_queue, curve
         self._stall_timeout_s, self._heartbeat_s = stall_timeout_s, heartbeat_s
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -106,6 +124,7 @@ class Publisher:
         # The thread's own:
         self._sent: dict[str, int] = {}
         self._n_sent = self._n_beats = 0
+        self._journal_next = 1 if journal is None else journal.snapshot().next_seq
         self._t_start = self._next_beat = 0.0
         self._patient = False
 
@@ -168,7 +187,7 @@ class Publisher:
                 self._n_dropped += 1
                 first = self._n_dropped == 1
             else:
-                self._queue.append(_Item(message.topic, sequence, frames, wait))
+                self._queue.append(_Item(message.topic, sequence, frames, wait, message.family in JOURNALLED))
                 if len(self._queue) == 1:
                     self._wake()
                 return True
@@ -266,6 +285,9 @@ class Publisher:
         try:
             outlet = Outlet(self._wanted, self._hwm, self._stall_timeout_s, self._curve)
             self.endpoints = outlet.bind()
+            if self._journal is not None and self._wanted_replay:
+                self._replayer = Replayer(outlet.context, self._wanted_replay, self._journal.snapshot, self._curve)
+                self.replay_endpoints = self._replayer.endpoints
             outlet.wake_on(self._wake_r)
             self._t_start = self._next_beat = time.monotonic()
             self._started.set()
@@ -275,6 +297,10 @@ class Publisher:
             if self._started.is_set():
                 _log.error("publisher died: %s", e)
         finally:
+            if self._replayer is not None:
+                self._replayer.close()
+            if self._journal is not None:
+                self._journal.close()
             if outlet is not None:
                 outlet.close(0.0 if self._failure else max(0.0, self._deadline() - time.monotonic()))
             self._started.set()
@@ -289,32 +315,49 @@ class Publisher:
             for frames in outlet.news():
                 self._deliver(outlet, frames)
             with self._room:
-                item = self._queue.popleft() if self._queue else None
-                self._busy = item is not None
+                items = [self._queue.popleft() for _ in range(min(len(self._queue), GROUP))]
+                self._busy = bool(items)
                 closing = self._close_by is not None
                 self._room.notify_all()
-            if item is not None:
+            for item, (frames, journal_seq) in zip(items, self._kept(items), strict=True):
                 self._patient = item.wait
-                frames = [*item.frames, sequence_frame(item.sequence)]
                 self._deliver(outlet, frames)
+                if journal_seq is not None:
+                    self._journal_next = journal_seq + 1
                 self._sent[item.topic] = item.sequence
                 self._n_sent += 1
                 outlet.keep(item.topic, frames)
-            elif closing:
+                self._beat(outlet)
+            if not items and closing:
                 self._next_beat, self._patient = math.inf, True
                 self._deliver(outlet, self._heartbeat(outlet, final=True))
                 return
             self._beat(outlet)
-            if item is None:
+            if not items:
                 outlet.sleep(self._next_beat - time.monotonic())
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_r, 4096)
 
+    def _kept(self, items: list[_Item]) -> list[tuple[list[bytes], int | None]]:
+        """Frames to send; those of records in the journal with their number there, once they are on disk."""
+        frames = [[*i.frames, sequence_frame(i.sequence)] for i in items]
+        numbers: list[int | None] = [None] * len(items)
+        which = [n for n, item in enumerate(items) if item.journalled]
+        if self._journal is not None and which:
+            for n, seq in zip(which, self._journal.append([frames[n] for n in which], numbered), strict=True):
+                if seq is not None:
+                    frames[n], numbers[n] = numbered(frames[n], seq), seq
+        return list(zip(frames, numbers, strict=True))
+
     def _see(self, outlet: Outlet) -> None:
+        if self._replayer is not None and self._replayer.failed is not None:
+            raise PublishError(f"replay died: {self._replayer.failed}") from self._replayer.failed
         with self._room:
             allowed, self._admit = self._admit, None
         if allowed is not None:
             outlet.admit(allowed)
+            if self._replayer is not None:
+                self._replayer.evict()
         if outlet.subscriptions():
             with self._room:
                 self._subscribed_at = time.monotonic()
@@ -357,5 +400,8 @@ class Publisher:
             "interval_s": self._heartbeat_s, "uptime_s": time.monotonic() - self._t_start,
             "t_sent_ns": time.time_ns(), "final": final, "high_water": high_water, "n_sent": self._n_sent,
             "n_dropped": n_dropped, "n_stalls": outlet.n_stalls, "n_subscriptions": outlet.n_subscriptions,
+            "journal": None
+            if self._journal is None
+            else {**self._journal.state(), "next_seq": self._journal_next, "replay": list(self.replay_endpoints)},
         }  # fmt: skip
         return [*encode(Message(topic_of("heartbeat"), body)), sequence_frame(self._n_beats)]

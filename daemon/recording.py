@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from daemon.sources.file_time import StartTime, time_of_first_sample
+from daemon.takes.side_car import Take, read_take
 from models.errors import AudioFormatError, InputError
 
 __all__ = ["Recording"]
@@ -47,6 +48,8 @@ class Recording:
             path.open("rb").close()
             self.start: StartTime | None = time_of_first_sample(path)
             """UTC of sample 0, by side-car or name."""
+            self.take: Take | None = read_take(path)
+            """What the daemon's own side-car says, if it has one."""
             self._audio: Any = soundfile.SoundFile(path)  # soundfile has no types
         except OSError as e:
             raise InputError(f"{path}: cannot be read: {e.strerror or e}") from e
@@ -95,6 +98,8 @@ class Recording:
     def _column_of(self, channel: str) -> int:
         if self._column is not None:
             return self._column
+        if self.take is not None and channel in self.take.channels:
+            return self.take.channels.index(channel)
         named = re.fullmatch(r"ch(\d+)", channel)
         n = int(self._audio.channels)
         if named and int(named[1]) < n:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from daemon.checks.judge import worst
 from daemon.clock import StreamClock
 from daemon.frames import (
     Analysed,
@@ -22,9 +23,12 @@ from daemon.frames import (
     Contact,
     ContactLine,
     Detection,
+    Forensic,
     Gap,
+    Health,
     Modulated,
     Overload,
+    Quality,
     Record,
     Signature,
     Skipped,
@@ -34,6 +38,7 @@ from daemon.frames import (
     TonalLine,
     Window,
 )
+from daemon.levels import Levels
 from daemon.wire import Array, Identity, Message, common, topic_of
 from models.features import FeatureSpec
 
@@ -54,12 +59,15 @@ def info_message(
     endpoints: Sequence[str],
     contacts: Mapping[str, Any] | None = None,
     site: Mapping[str, Any] | None = None,
+    hydrophones: Sequence[str] = (),
+    own_ship: str = "",
     passed_over: Sequence[str] = (),
 ) -> Message:
     """What this daemon is, for ``info/``; the publisher sends it again to every new subscriber.
 
     ``contacts`` is the rule of contacts, as `daemon.contact_gate.EffectiveRule.to_dict` gives it; None: none are kept.
     ``site`` is what `daemon.site_state.Site.to_dict` says of the site calibration; None: there is none.
+    ``hydrophones`` and ``own_ship`` say which channels are calibrated and what is known of the own ship.
     ``passed_over`` says of each engine tried before this one why it does not serve.
     """
     body = {
@@ -71,6 +79,8 @@ def info_message(
         "contacts": None if contacts is None else dict(contacts),
         "endpoints": list(endpoints),
         "site": None if site is None else dict(site),
+        "hydrophones": list(hydrophones),
+        "own_ship": own_ship,
     }
     return Message(topic_of("info"), body)
 
@@ -83,6 +93,8 @@ class _Channel:
     n_gaps: int = 0
     told: bool = True
     """Whether status/ has said so."""
+    health: Health | None = None
+    """Of its checks, the last."""
 
 
 @dataclass(slots=True)
@@ -110,6 +122,8 @@ class Recorder:
         Of the bundle, in the order of ``Verdict.probabilities``.
     masks, explain, spectrogram : bool
         Whether masks go with signatures; whether explain/ and spectrogram/ are sent at all.
+    levels : Levels, optional
+        Measuring chains; without one levels re 1 µPa are null.
     """
 
     def __init__(
@@ -121,9 +135,11 @@ class Recorder:
         masks: bool = True,
         explain: bool = False,
         spectrogram: bool = False,
+        levels: Levels | None = None,
     ) -> None:
         self._identity, self._spec, self._labels = identity, spec, tuple(labels)
         self._masks, self._explain, self._spectrogram = masks, explain, spectrogram
+        self._levels = Levels() if levels is None else levels
         self._streams: dict[str, _Stream] = {}
         self._step = 0
 
@@ -152,7 +168,7 @@ class Recorder:
                 yield from self._news(record)
             case Signature():
                 yield self._signature(record)
-                if self._explain:
+                if self._explain and not record.own_ship:
                     yield self._explained(record)
             case Contact():
                 yield self._contact(record)
@@ -160,12 +176,16 @@ class Recorder:
                 yield self._modulated(record)
             case Gap():
                 yield from self._gap(record)
+            case Health():
+                yield self._health(record)
             case StreamEnd():
                 yield from self._end(record)
             case ClockUpdate():
                 yield from self._clock(record)
             case SourceState():
                 yield from self._state(record)
+            case Forensic():
+                yield self._forensic(record)
             case Overload():
                 self._step = record.step
                 yield from self._statuses(record.source, "running", detail=record.words)
@@ -176,7 +196,7 @@ class Recorder:
         old = self._streams.get(start.source)
         channels = old.channels if old else {}
         for name in start.channels:
-            channels.setdefault(name, _Channel())
+            channels.setdefault(name, _Channel()).health = None
         self._streams[start.source] = _Stream(start, StreamClock(start), channels=channels)
         yield from self._statuses(start.source, "running")
 
@@ -197,6 +217,10 @@ class Recorder:
         stream.clock.put(update)
         if update.words:
             yield from self._statuses(update.source, "running", detail=update.words, first_sample=update.from_sample)
+
+    def _health(self, health: Health) -> Message:
+        self._streams[health.source].channels[health.channel].health = health
+        return self._status(health.source, health.channel, "running")
 
     def _news(self, slot: Window | Skipped) -> Iterator[Message]:
         """status/ once more if the channel lost samples since the last one."""
@@ -236,6 +260,7 @@ class Recorder:
             "state": state, "label": _text(start.label) if start else "", "detail": _text(detail),
             "overload_step": self._step, "n_retries": n_retries, "lost_samples_total": counts.lost_samples,
             "n_gaps": counts.n_gaps, "final": final,
+            "quality": None if counts.health is None else _health(counts.health),
         }  # fmt: skip
         return Message(topic_of("status", channel or _topic_safe(source)), body)
 
@@ -251,6 +276,7 @@ class Recorder:
             ),
             "source": _text(slot.source), "channel": slot.channel, "fs": slot.fs, "grid_index": slot.grid_index,
             "overload_step": slot.overload_step if isinstance(slot, Window) else self._step,
+            "quality": None if slot.quality is None else _checks(slot.quality),
         }  # fmt: skip
 
     def _analysed(self, record: Analysed) -> Message:
@@ -262,7 +288,8 @@ class Recorder:
             "is_ambient": bool(verdict.is_ambient), "unknown": bool(verdict.unknown),
             "probabilities": self._named(verdict.probabilities),
             "nearest": verdict.nearest or None, "distance": _number(verdict.distance),
-            "level_db_re_fs": _number(window.level_db),
+            **self._level(window), "own_ship": record.own_ship,
+            "n_own_ship_lines": sum(x.own_ship for x in record.lines),
             "n_lines": len(record.lines), "unexplained_lines": _number(verdict.unexplained),
             "agreement": _known(verdict.agreement),
             "n_signatures": record.n_signatures,
@@ -278,24 +305,39 @@ class Recorder:
             "analysed": False, "reason": skipped.reason, "detections": [], "is_ambient": None, "unknown": None,
             "probabilities": {} if skipped.probabilities is None else self._named(skipped.probabilities),
             "nearest": None, "distance": None, "level_db_re_fs": None,
+            "level_db_re_1upa": None, "own_ship": False, "n_own_ship_lines": 0,
             "n_lines": 0, "unexplained_lines": None, "agreement": None, "n_signatures": 0,
         }  # fmt: skip
         return Message(topic_of("window", skipped.channel), body)
 
+    def _level(self, window: Window) -> dict[str, float | None]:
+        return {
+            "level_db_re_fs": _number(window.level_db),
+            "level_db_re_1upa": _known(self._levels.window_db(window, self._spec)),
+        }
+
+    def _line(self, channel: str, line: TonalLine) -> dict[str, float | str | bool | None]:
+        return {
+            **_line(line),
+            "level_db_re_1upa": _known(self._levels.line_db(channel, line)),
+            "noise_db_re_1upa2_per_hz": _known(self._levels.noise_db(channel, line, self._spec)),
+        }
+
     def _signature(self, signature: Signature) -> Message:
         window, verdict = signature.window, signature.verdict
+        family = "own_ship" if signature.own_ship else "signature"
         body = {
-            **self._slot(window, "signature", window.audio_digest, 0),
+            **self._slot(window, family, window.audio_digest, 0),
             "label": signature.label, "mode": signature.mode, "probability": _number(signature.probability),
             "evidence_nats": next((_known(d.evidence) for d in verdict.detections if d.label == signature.label), None),
             "is_ambient": bool(verdict.is_ambient), "unknown": bool(verdict.unknown),
             "nearest": verdict.nearest or None, "distance": _number(verdict.distance),
-            "level_db_re_fs": _number(window.level_db),
-            "n_lines": len(signature.lines), "lines": [_line(line) for line in signature.lines],
+            **self._level(window), "own_ship": signature.own_ship,
+            "n_lines": len(signature.lines), "lines": [self._line(window.channel, x) for x in signature.lines],
             "mask_cells": int(np.count_nonzero(signature.mask)), **self._axes(window), "journal_seq": None,
         }  # fmt: skip
         arrays = (("mask", signature.mask.astype(np.uint8)),) if self._masks else ()
-        return Message(topic_of("signature", window.channel, signature.label), body, arrays)
+        return Message(topic_of(family, window.channel, signature.label), body, arrays)
 
     def _explained(self, signature: Signature) -> Message:
         window, verdict = signature.window, signature.verdict
@@ -389,6 +431,23 @@ class Recorder:
         }  # fmt: skip
         return Message(topic_of("gap", channel or _topic_safe(gap.source)), body)
 
+    # sound kept on disk
+
+    def _forensic(self, record: Forensic) -> Message:
+        stream = self._streams.get(record.source)
+        known = stream is not None and stream.start.epoch == record.epoch
+        body = {
+            **common(
+                self._identity, "forensic", epoch=record.epoch, first_sample=record.first_sample,
+                n_samples=record.n_samples,
+                t_first_sample_ns=stream.clock.utc_ns(record.epoch, record.first_sample) if stream and known else None,
+                clock=stream.clock.state(record.first_sample) if stream and known else None,
+            ),
+            "source": _text(record.source), "event": record.event, "words": _text(record.words),
+            "folder": record.folder, "n_missing": record.n_missing, "lost_samples_total": record.lost_samples_total,
+        }  # fmt: skip
+        return Message(topic_of("forensic"), body)
+
 
 def contact_id(identity: Identity, contact: Contact) -> str:
     """Node, run, channel, epoch, first sample and label: the run is new at each start, so no two contacts share it."""
@@ -404,19 +463,33 @@ def _contact_line(line: ContactLine) -> dict[str, int | float | bool]:
     }  # fmt: skip
 
 
-def _line(line: TonalLine) -> dict[str, float | str | None]:
+def _line(line: TonalLine) -> dict[str, float | str | bool | None]:
     return {
         "freq_hz": float(line.freq_hz), "freq_err_hz": float(line.freq_err_hz),
         "bandwidth_hz": float(line.bandwidth_hz), "snr_db": float(line.snr_db),
         "level_db_re_fs": _number(line.level_db), "t_start_s": float(line.t_start_s),
         "t_end_s": float(line.t_end_s), "drift_hz_per_s": float(line.drift_hz_per_s),
         "label": line.label, "label_probability": float(line.label_probability),
-        "family_hz": _known(line.family_hz),
+        "family_hz": _known(line.family_hz), "own_ship": line.own_ship,
     }  # fmt: skip
 
 
 def _detection(d: Detection) -> dict[str, float | str | None]:
     return {"label": d.label, "probability": _number(d.probability), "evidence_nats": _known(d.evidence)}
+
+
+def _checks(quality: Quality) -> list[dict[str, str]]:
+    return [{"check": check, "state": state} for check, state in quality]
+
+
+def _health(health: Health) -> dict[str, Any]:
+    return {
+        "state": worst(health.quality), "checks": _checks(health.quality), "first_sample": health.first_sample,
+        "level_db_re_fs": _number(health.level_db), "peak": _number(health.peak), "dc": _number(health.dc),
+        "clipped_share": _number(health.clipped_share), "n_bits": 24 - health.low_bit,
+        "n_stuck_bits": health.n_stuck_bits, "hum_db": _known(health.hum_db),
+        "alike": _number(health.alike), "alike_to": health.alike_to,
+    }  # fmt: skip
 
 
 def _known(x: float | None) -> float | None:

@@ -24,13 +24,16 @@ from daemon.clock_system import Clocks, read_clocks
 from daemon.compose import Composition
 from daemon.config import Config
 from daemon.curve import CurveServer
+from daemon.forensic.ring import ForensicRing
 from daemon.frames import (
     Analysed,
     AudioBlock,
     ClockUpdate,
     Contact,
     Event,
+    Forensic,
     Gap,
+    Health,
     Overload,
     Record,
     Signature,
@@ -40,13 +43,17 @@ from daemon.frames import (
     StreamEnd,
     StreamStart,
 )
-from daemon.open_source import open_source
+from daemon.journal.open import open_journal, replay_endpoints
+from daemon.open_source import open_source, resume
 from daemon.overload import Ladder
 from daemon.pipeline import with_hop
 from daemon.publisher import Publisher
 from daemon.records import Recorder, info_message
+from daemon.say_once import SayOnce
+from daemon.selftest.live import LiveSelfTest
 from daemon.site_refresh import SiteEstimate, SiteEstimator
-from daemon.site_state import Site, choose_site, next_version, save_site, site_path
+from daemon.site_state import choose_site, next_version, save_site, site_path, tell
+from daemon.takes.side_car import Stamp
 from daemon.wire import Identity, Message
 from models.engines import EngineReport, open_engine
 from models.engines.base import Engine
@@ -64,6 +71,9 @@ READ_TIMEOUT_S = 0.25
 
 CLOSE_S = 5.0
 """Time for subscribers to read what is left when the daemon is asked to stop."""
+
+
+MAX_PROBLEMS = 1000
 
 
 @dataclasses.dataclass(slots=True)
@@ -99,6 +109,10 @@ class Service:
         Called in the processing thread with each message that is published.
     clocks : callable
         Reads the clocks of the machine.
+    source : Source, optional
+        Instead of the one that the settings name.
+    test : bool
+        Whether every record says that its sound was injected.
 
     Raises
     ------
@@ -107,9 +121,16 @@ class Service:
     """
 
     def __init__(
-        self, config: Config, on_message: Callable[[Message], None] | None = None, clocks: Clocks = read_clocks
+        self,
+        config: Config,
+        on_message: Callable[[Message], None] | None = None,
+        clocks: Clocks = read_clocks,
+        *,
+        source: Source | None = None,
+        test: bool = False,
     ) -> None:
         self.config, self._clocks = config, clocks
+        self._given_source, self._test = source, test
         self.counts = Counts()
         self.problems: list[str] = []
         """What was wrong with streams, one line each."""
@@ -122,6 +143,8 @@ class Service:
         self._on_message = on_message
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="processing", daemon=True)
+        self._say = SayOnce()
+        self._unwell: dict[str, str] = {}
         self._ladder: Ladder | None = None
         self._running: tuple[str, int, int] | None = None  # source, epoch and position of the stream under way
 
@@ -131,7 +154,7 @@ class Service:
         ``progress`` is called with one line now and then while an engine takes minutes to open.
         """
         c = self.config
-        self.source: Source = open_source(c.source, self._clocks)
+        self.source: Source = self._given_source or open_source(c.source, self._clocks)
         try:
             self.bundle = chosen_bundle(c)
             self.spec: FeatureSpec = with_hop(self.bundle.spec, c.window.hop_s)
@@ -160,23 +183,43 @@ class Service:
         c = self.config
         self._site = choose_site(c, self.bundle)
         _LOGGER.log(logging.ERROR if self._site.problem else logging.INFO, "site calibration: %s", self._site.words())
+        tell(self._site, self.spec)
         stages = Composition.of(c, self.bundle, engine, self._site)
         self._extractor, self.contact_rule = stages.extractor, stages.rule
-        self._pipeline = stages.pipeline()
+        self._stages, self._pipeline = stages, stages.pipeline(live=self.source.live)
         refresh_s = 3600.0 * c.site.refresh_hours
         self._estimator = SiteEstimator(self.bundle, stages.explainer, refresh_s) if refresh_s else None
-        identity = dataclasses.replace(Identity.new(c.node, self.bundle.id), calibration_id=self._site.id)
+        identity = dataclasses.replace(
+            Identity.new(c.node, self.bundle.id), calibration_id=self._site.id, test=self._test
+        )
         self._recorder = Recorder(
             identity, self.spec, self.bundle.labels,
             masks=c.publish.masks, explain=c.publish.explain, spectrogram=c.publish.spectrogram,
+            levels=self._site.levels,
         )  # fmt: skip
+        self._forensic = self._open_forensic(identity)
+        self._selftest = LiveSelfTest.of(c, self.bundle, self.spec)
         self.publisher = Publisher(
             identity, c.publish.endpoints, hwm=c.publish.hwm, stall_timeout_s=c.publish.stall_timeout_s,
-            curve=CurveServer.of(c.publish),
+            curve=CurveServer.of(c.publish), journal=(journal := open_journal(c)),
+            replay_endpoints=replay_endpoints(c) if journal else (),
         )  # fmt: skip
         self.publisher.start()
+        if self._forensic is not None:
+            self._forensic.start()
+        if self._selftest is not None:
+            self._selftest.start()
         self._report = report
         self.publisher.put(self._info(), wait=True)
+
+    def _open_forensic(self, identity: Identity) -> ForensicRing | None:
+        """The ring that keeps the latest sound; None: none is wanted."""
+        c = self.config
+        if not c.forensic.max_mb:
+            return None
+        version = importlib.metadata.version("tonald")
+        stamp = Stamp(c.node, identity.publisher, version, identity.bundle, identity.calibration_id)
+        return ForensicRing(Path(c.state_dir) / "forensic", c.forensic, stamp)
 
     def _info(self) -> Message:
         """What this daemon is at present."""
@@ -185,6 +228,7 @@ class Service:
             self.publisher.identity, self.spec, version=importlib.metadata.version("tonald"), labels=self.bundle.labels,
             engine=report.name, precision=report.precision, device=report.device, endpoints=self.publisher.endpoints,
             contacts=self.contact_rule.to_dict(), site=self._site.to_dict(), passed_over=report.reasons,
+            hydrophones=self._site.levels.words(self.spec), own_ship=self._site.own_ship_words(),
         )  # fmt: skip
 
     def reread_keys(self) -> None:
@@ -198,6 +242,10 @@ class Service:
             return
         self.publisher.admit(allowed)
         _LOGGER.info("%d clients may listen with keys", len(allowed))
+
+    def resume_source(self) -> None:
+        """Look for a lost sound card now (`source.on_loss`)."""
+        resume(self.source)
 
     @property
     def alive(self) -> bool:
@@ -215,12 +263,26 @@ class Service:
         stuck = self._thread.is_alive()
         if stuck:
             _LOGGER.error("the processing thread did not end within %.0f s: what it held is lost", timeout_s)
+        self._close_forensic(stuck=stuck)
+        if self._selftest is not None:
+            self._selftest.close()
         if through:
             self.publisher.flush(2 * self.config.publish.stall_timeout_s)
         self.publisher.close(self.config.publish.stall_timeout_s if through else CLOSE_S)
         if not stuck:
             self.source.close()
             self._engine.close()
+
+    def _close_forensic(self, *, stuck: bool) -> None:
+        """Let the ring finish, and publish its last news."""
+        if self._forensic is None:
+            return
+        self._forensic.close()
+        if stuck or self.publisher.failed is not None:
+            return
+        for record in self._forensic.news():
+            for message in self._recorder.process(record):
+                self.publisher.put(message, wait=True)
 
     def raise_failure(self) -> None:
         """Raise what ended a thread, if it did not end well.
@@ -243,6 +305,7 @@ class Service:
                 event = self.source.read(READ_TIMEOUT_S)
                 if event is not None and self._process(event):
                     break
+                self._inject()
             if self._running:
                 source, epoch, position = self._running
                 self._process(StreamEnd(source, epoch, position, final=True))
@@ -264,9 +327,13 @@ class Service:
     def _process(self, event: Event) -> bool:
         """Publish what follows from an event; True if the source is through."""
         self._note(event)
+        if self._forensic is not None:
+            self._forensic.offer(event, wait=not self.source.live)
         estimate = None
-        for record in itertools.chain(self._keep_up(event), self._pipeline.process(event)):
+        for record in itertools.chain(self._keep_up(event), self._pipeline.process(event), self._kept()):
             self._count(record)
+            if self._forensic is not None and isinstance(record, Contact):
+                self._forensic.record(record)
             if self._estimator is not None:
                 estimate = self._estimator.process(record) or estimate
             for message in self._recorder.process(record):
@@ -277,6 +344,17 @@ class Service:
         if estimate is not None:
             self._refresh_site(estimate)
         return isinstance(event, StreamEnd) and event.final
+
+    def _inject(self) -> None:
+        """A piece of a self-test, if one is under way and the machine keeps up: its own chain, the same engine."""
+        if self._selftest is None or (self._ladder is not None and self._ladder.n):
+            return
+        for message in self._selftest.turn(self._stages, self.publisher.identity):
+            self.publisher.put(message, wait=not self.source.live)
+
+    def _kept(self) -> Iterator[Forensic]:
+        """News of the forensic ring."""
+        return iter(()) if self._forensic is None else self._forensic.news()
 
     def _keep_up(self, event: Event) -> Iterator[Overload]:
         """Leave out more or less of the work, by how much sound waits."""
@@ -304,9 +382,9 @@ class Service:
         except InputError as e:
             _LOGGER.error("%s: the thresholds in force stay", e)
             return
-        self._site = Site(site)
+        self._site = dataclasses.replace(self._site, calibration=site, problem="")
         self._extractor.use(site)
-        identity = dataclasses.replace(self.publisher.identity, calibration_id=site.id)
+        identity = dataclasses.replace(self.publisher.identity, calibration_id=self._site.id)
         self.publisher.identity = identity
         self._recorder.speak_as(identity)
         _LOGGER.info("site calibration: %s", self._site.words())
@@ -335,29 +413,41 @@ class Service:
             case Skipped():
                 counts.n_skipped += 1
             case Signature():
-                counts.n_signatures += 1
+                counts.n_signatures += not record.own_ship
             case Contact():
                 counts.n_contacts += record.event == "start"
             case Gap():
                 counts.n_gaps += 1
                 counts.lost_samples += record.n_missing or 0
                 where = "" if record.channel is None else f" on channel {record.channel}"
-                _LOGGER.warning(
-                    "gap (%s)%s at sample %d: %s samples, %.3f s", record.reason, where, record.first_sample,
-                    "unknown number of" if record.n_missing is None else record.n_missing, record.duration_ns / 1e9,
-                )  # fmt: skip
+                n = "unknown number of" if record.n_missing is None else record.n_missing
+                length = f"{n} samples, {record.duration_ns / 1e9:.3f} s"
+                self._log(logging.WARNING, f"gap ({record.reason}){where} at sample {record.first_sample}: {length}")
             case ClockUpdate() if record.words:
                 _LOGGER.warning("clock of %s: %s", record.source, record.words)
             case SourceState(state="refused"):
                 self._problem(record.detail)
             case SourceState():
-                _LOGGER.log(
-                    logging.INFO if record.state == "running" else logging.WARNING,
-                    "source %s is %s: %s", record.source, record.state, record.detail,
-                )  # fmt: skip
+                level = logging.INFO if record.state == "running" else logging.WARNING
+                self._log(level, f"source {record.source} is {record.state}: {record.detail}")
+            case Health() if record.quality or record.channel in self._unwell:
+                self._note_health(record)
             case StreamEnd() if record.problem:
                 self._problem(f"{self._label}: {record.problem}")
 
+    def _note_health(self, health: Health) -> None:
+        """Log what changed in the checks of a channel."""
+        said = ", ".join(f"{check} ({state})" for check, state in health.quality) or "ok"
+        if self._unwell.get(health.channel, "ok") != said:
+            self._unwell[health.channel] = said
+            self._log(logging.WARNING, f"channel {health.channel}: {said}")
+
     def _problem(self, text: str) -> None:
-        self.problems.append(text)
-        _LOGGER.warning("%s", text)
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(text)
+        self._log(logging.WARNING, text)
+
+    def _log(self, level: int, line: str) -> None:
+        """Log, but what comes again and again only a few times."""
+        if (said := self._say.passes(line, time.monotonic())) is not None:
+            _LOGGER.log(level, "%s", said)

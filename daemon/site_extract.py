@@ -6,7 +6,7 @@ import dataclasses
 import logging
 
 from calibration.site import SiteCalibration
-from daemon.extract import ExtractMode, Extractor, Limits
+from daemon.extract import ExtractMode, Extractor, Limits, Own
 from daemon.frames import Signature, TonalLine, Verdict, Window
 from models.features import FeatureSpec
 
@@ -33,9 +33,10 @@ class SiteExtractor(Extractor):
         nominal: str,
         site: SiteCalibration | None = None,
         mode: ExtractMode = "signature",
+        own: Own | None = None,
     ) -> None:
-        super().__init__(spec, limits, mode)
-        self._own, self._nominal = limits, nominal
+        super().__init__(spec, limits, mode, own)
+        self._of_bundle, self._nominal = limits, nominal
         self.use(site)
 
     def use(self, site: SiteCalibration | None) -> None:
@@ -46,9 +47,9 @@ class SiteExtractor(Extractor):
         if site is None:
             return
         for channel, c in site.channels.items():
-            vessel = c.vessel[self._nominal].value if c.vessel else self._own.vessel
-            limits = dataclasses.replace(self._own, score=c.scores(self._nominal), vessel=vessel)
-            self._by_channel[channel] = Extractor(self._spec, limits, self._mode)
+            vessel = c.vessel[self._nominal].value if c.vessel else self._of_bundle.vessel
+            limits = dataclasses.replace(self._of_bundle, score=c.scores(self._nominal), vessel=vessel)
+            self._by_channel[channel] = Extractor(self._spec, limits, self._mode, self._own)
 
     def process(self, window: Window, verdict: Verdict) -> tuple[list[Signature], tuple[TonalLine, ...]]:
         """Signatures of one window, and all lines found in it, by the thresholds of its channel."""

@@ -102,6 +102,11 @@ class LossCounter:
         if n > 0:
             self.lost[topic] += n
 
+    def found(self, topic: str) -> None:
+        """A message that was lost came by replay."""
+        if self.lost[topic] > 0:
+            self.lost[topic] -= 1
+
 
 class Subscriber:
     """One ZeroMQ SUB socket connected to one endpoint; used by one thread.
@@ -131,6 +136,8 @@ class Subscriber:
         """Messages that do not keep to the contract."""
         self.frames: list[bytes] = []
         """Of the message that ``receive`` gave last, as they came."""
+        self.heartbeat: Message | None = None
+        """The last one."""
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
         self._socket.setsockopt(zmq.RCVHWM, hwm)
@@ -162,8 +169,11 @@ class Subscriber:
             if (message := self.receive(60.0)) is not None:
                 yield message
 
-    def receive(self, timeout_s: float) -> Message | None:
-        """Next message of the topics asked for; None if there is none within ``timeout_s``."""
+    def receive(self, timeout_s: float, *, stop_at_heartbeat: bool = False) -> Message | None:
+        """Next message of the topics asked for; None if there is none within ``timeout_s``.
+
+        With ``stop_at_heartbeat`` also None when a heartbeat came that was not asked for.
+        """
         deadline = time.monotonic() + timeout_s
         while self._handshakes.poll(max(0, round(1000 * (deadline - time.monotonic())))):
             frames = self._socket.recv_multipart(zmq.NOBLOCK)
@@ -173,9 +183,14 @@ class Subscriber:
                 self.n_malformed += 1
                 _log.warning("message passed over: %s", e)
                 continue
-            if self.losses.count(message, sequence) and message.topic.startswith(self.losses.topics):
+            new = self.losses.count(message, sequence)
+            if new and message.topic == HEARTBEAT:
+                self.heartbeat = message
+            if new and message.topic.startswith(self.losses.topics):
                 self.frames = frames
                 return message
+            if new and stop_at_heartbeat and message.topic == HEARTBEAT:
+                return None
         return None
 
     def close(self) -> None:

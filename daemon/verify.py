@@ -137,11 +137,15 @@ class Verifier:
     def _places(self, body: Mapping[str, Any], recording: Recording, shift: int | None) -> Iterator[int]:
         """Where the window may begin: at its sample, if the recording is the stream; else around its time.
 
+        Of a file with the daemon's own side-car the place is known, if it is of the same stream.
+
         ``shift``: how far from there another window of the stream was found; no other place is then looked at.
         """
         first, last = body["first_sample"], recording.n_samples - body["n_samples"]
         places = [first] if shift is None else [first + shift]
-        start = recording.start
+        start, take = recording.start, recording.take
+        if take is not None and (take.stamp.stream, take.epoch) == (body["publisher"], body["epoch"]):
+            places, start = [first - take.first_sample], None
         if shift is None and start is not None and body["t_first_sample_ns"] is not None:
             near = round((body["t_first_sample_ns"] - start.t_ns) * body["fs"] / 1e9)
             doubt_ns = start.resolution_ns + ((body["clock"] or {}).get("est_error_ns") or 0)
@@ -162,7 +166,7 @@ class Verifier:
         pipeline = self._composition.pipeline()
         pipeline.leave_out(body.get("overload_step", 0))
         identity = Identity(body["node"], body["publisher"], body["bundle"], body["calibration_id"])
-        recorder = Recorder(identity, self._spec, self._bundle.labels)
+        recorder = Recorder(identity, self._spec, self._bundle.labels, levels=self._site.levels)
         name = body["source"]
         for event in (
             StreamStart(name, 0, body["fs"], (body["channel"],)),

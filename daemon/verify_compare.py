@@ -18,8 +18,8 @@ __all__ = ["Tolerance", "differences"]
 
 ROUNDING = 1e-5
 """Relative: plain arithmetic on the same samples, on another processor."""
-NOT_COMPARED = frozenset(COMMON) | frozenset(STREAM) | {"grid_index", "journal_seq", "agreement"}
-"""Who, when and where; and ``agreement``, which is measured on one window of many."""
+NOT_COMPARED = frozenset(COMMON) | frozenset(STREAM) | {"grid_index", "journal_seq", "agreement", "quality"}
+"""Who, when and where; ``agreement``, measured on one window of many; and ``quality``, which has a history."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,12 +29,19 @@ def format_line(message: Message) -> str:
     return _plain(f"{_when(body)}  {where}  {message.family:9}  {text}")
 
 
-def format_lines(lines: Sequence[Body], n_shown: int = N_LINES_SHOWN) -> str:
-    """Tonals, strongest first: ``72.1 Hz 11 dB, 144.2 Hz 8 dB``."""
+def format_lines(lines: Sequence[Body], n_shown: int = N_LINES_SHOWN, *, levels: bool = True) -> str:
+    """Tonals, strongest first, with their signal to noise ratio: ``72.1 Hz 11 dB, 144.2 Hz 8 dB``."""
     strongest = sorted(lines, key=lambda line: -line["snr_db"])
-    shown = ", ".join(f"{line['freq_hz']:.1f} Hz {line['snr_db']:.0f} dB" for line in strongest[:n_shown])
+    shown = ", ".join(_tonal(line, levels) for line in strongest[:n_shown])
     more = len(lines) - n_shown
     return (shown + (f" and {more} more" if more > 0 else "")) or "no tonal"
+
+
+def _tonal(line: Body, levels: bool) -> str:
+    """``72.1 Hz 11 dB``; of a calibrated channel also its level, of the own ship that it is its."""
+    level = line.get("level_db_re_1upa") if levels else None
+    of = "" if level is None else f" ({level:.0f} dB re 1 µPa)"
+    return f"{line['freq_hz']:.1f} Hz {line['snr_db']:.0f} dB{of}" + (" own" if line.get("own_ship") else "")
 
 
 def _plain(text: str) -> str:
@@ -58,7 +65,9 @@ def _percent(probability: float | None) -> str:
 
 
 def _level(body: Body) -> str:
-    level = body["level_db_re_fs"]
+    level, calibrated = body["level_db_re_fs"], body.get("level_db_re_1upa")
+    if calibrated is not None:
+        return f"{calibrated:.0f} dB re 1 µPa"
     return "" if level is None else f"{level:.0f} dB re FS"
 
 
@@ -70,6 +79,8 @@ def _heard(body: Body) -> str:
         return ", ".join(f"{d['label']} {_percent(d['probability'])}" for d in body["detections"])
     if body["unknown"]:
         return "unknown"
+    if body.get("own_ship") and not body["n_signatures"]:
+        return "own ship"
     return "unknown lines" if body["n_signatures"] else "ambient"  # nothing known sounds, yet tonals stand out
 
 
@@ -89,6 +100,10 @@ def _label(body: Body) -> str:
         if body["unknown"] or body["is_ambient"]
         else f"{body['label']} {_percent(body['probability'])}"
     )
+
+
+def _say_forensic(body: Body) -> str:
+    return f"{body['event']}: {body['words']}" + (f" -> {body['folder']}" if body["folder"] else "")
 
 
 def _say_contact(body: Body) -> str:
@@ -128,7 +143,9 @@ def _say_demon(body: Body) -> str:
 def _say_status(body: Body) -> str:
     lost = f"  {body['lost_samples_total']} samples lost" if body["lost_samples_total"] else ""
     detail = f": {body['detail']}" if body["detail"] else ""
-    return f"{body['state']}  {body['label']}{detail}{lost}".rstrip()
+    checks = (body.get("quality") or {}).get("checks") or []
+    unwell = "".join(f"  {c['check']} ({c['state']})" for c in checks)
+    return f"{body['state']}  {body['label']}{detail}{lost}{unwell}".rstrip()
 
 
 def _say_gap(body: Body) -> str:
@@ -155,9 +172,11 @@ def _say_label(body: Body) -> str:
 
 
 _SAY = {
-    "window": _say_window, "signature": _say_signature, "contact": _say_contact, "demon": _say_demon,
+    "window": _say_window, "signature": _say_signature, "own_ship": _say_signature,
+    "contact": _say_contact, "demon": _say_demon,
     "status": _say_status, "gap": _say_gap,
     "heartbeat": _say_heartbeat, "info": _say_info, "explain": _say_label, "spectrogram": _say_label,
+    "forensic": _say_forensic,
 }  # fmt: skip
 
 
@@ -202,11 +221,13 @@ class LiveTable:
                 if not body["n_signatures"]:
                     row["lines"] = ""
             elif message.family == "signature":
-                row["lines"] = format_lines(body["lines"], 4)
+                row["lines"] = format_lines(body["lines"], 4, levels=False)
             elif message.family == "contact":
                 row["contacts"] = self._contacts_of(channel, body)
             elif message.family == "status":
                 row["state"] = body["state"] + (f": {body['detail']}" if body["detail"] else "")
+                if checks := (body.get("quality") or {}).get("checks"):
+                    row["state"] += ", " + ", ".join(f"{c['check']} {c['state']}" for c in checks)
                 row["lost"] = str(body["lost_samples_total"])
         self._live.update(self._table())
 

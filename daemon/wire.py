@@ -22,10 +22,14 @@ from daemon.frames import ClockState
 from daemon.wire_schema import COMMON, DTYPES, FAMILIES, VERSION, check
 from models.errors import WireError
 
-__all__ = ["Identity", "Message", "common", "decode", "encode", "sequence_frame", "topic_of"]
+__all__ = [
+    "JOURNALLED", "Identity", "Message", "common", "decode", "encode", "numbered", "sequence_frame", "topic_of",
+]  # fmt: skip
 
 Array = npt.NDArray[Any]
 
+JOURNALLED = ("signature", "gap")
+"""Families whose records carry a ``journal_seq`` and are kept for replay."""
 MAX_TOPIC = 255
 MAX_PART = 64
 MAX_BODY = 1 << 20
@@ -142,6 +146,23 @@ def encode(message: Message) -> list[bytes]:
     except (TypeError, ValueError, OverflowError) as e:
         raise WireError(f"{message.topic}: the map cannot be packed: {e}") from e
     return [message.topic.encode(), body, *frames]
+
+
+_NOT_NUMBERED = msgpack.packb("journal_seq") + msgpack.packb(None)
+
+
+def numbered(frames: Sequence[bytes], journal_seq: int) -> list[bytes]:
+    """Frames of an encoded record with its number in the journal in place of null.
+
+    Raises
+    ------
+    WireError
+        If the record has no ``journal_seq`` that is null.
+    """
+    if frames[1].count(_NOT_NUMBERED) != 1:
+        raise WireError(f"{frames[0]!r} has no place for a journal_seq")
+    number = _NOT_NUMBERED[:-1] + msgpack.packb(journal_seq)
+    return [frames[0], frames[1].replace(_NOT_NUMBERED, number), *frames[2:]]
 
 
 def sequence_frame(sequence: int) -> bytes:

@@ -14,12 +14,14 @@ from models.errors import WireError
 
 __all__ = [
     "ARRAY",
+    "CHECK",
     "COMMON",
     "CONTACT_LINE",
     "CONTACT_RULE",
     "DTYPES",
     "FAMILIES",
     "MODULATION_LINE",
+    "QUALITY",
     "VERSION",
     "Field",
     "check",
@@ -97,6 +99,19 @@ LINE: dict[str, Field] = {
     "label": _str("class that most probably owns the line", null=True),
     "label_probability": _num("that this class sounds and the line is its, 0..1"),
     "family_hz": _num("fundamental of the harmonic family the line belongs to, Hz", null=True),
+    "own_ship": Field("bool", "a line of the own ship, as learned", late=True),
+    "level_db_re_1upa": Field(
+        "number",
+        "mean-square sound pressure level of the tonal, dB re 1 uPa; null: not calibrated",
+        null=True,
+        late=True,
+    ),
+    "noise_db_re_1upa2_per_hz": Field(
+        "number",
+        "mean-square sound pressure spectral density level of the noise under it, dB re 1 uPa^2/Hz; or null",
+        null=True,
+        late=True,
+    ),
 }
 
 CONTACT_LINE: dict[str, Field] = {
@@ -143,6 +158,26 @@ DETECTION: dict[str, Field] = {
     "evidence_nats": _num("of its tonals: log-likelihood ratio of its line template, nats", null=True),
 }
 
+CHECK: dict[str, Field] = {
+    "check": _str("dead, clipped, dc, stuck_bits, coarse, hum, identical, level_low or level_high"),
+    "state": _str("for how long it has failed", one_of=("suspect", "bad")),
+}
+
+QUALITY: dict[str, Field] = {
+    "state": _str("the worst of its checks", one_of=("ok", "suspect", "bad")),
+    "checks": Field("list", "checks that the channel fails", of=Field("map", "", fields=CHECK)),
+    "first_sample": _int("the values below are of one second of samples from here on"),
+    "level_db_re_fs": _num("mean square without the offset, dB re full scale squared; null: a flat line", null=True),
+    "peak": _num("largest magnitude, full scale 1", null=True),
+    "dc": _num("offset, full scale 1", null=True),
+    "clipped_share": _num("share of samples at full scale, 0..1", null=True),
+    "n_bits": _int("bits in use: from the sign to the lowest that moves, at most 24; 0: a flat line"),
+    "n_stuck_bits": _int("bits that never move between others that do"),
+    "hum_db": _num("third strongest harmonic of 50 or 60 Hz over its neighbourhood, dB; null: rate too low", null=True),
+    "alike": _num("correlation with the most alike other channel, -1..1", null=True),
+    "alike_to": _str("that channel; null: none", null=True),
+}
+
 COMMON: dict[str, Field] = {
     "schema": _str("`tonald/` and the family, the part of the topic before the first `/`"),
     "v": _int("version of this contract", least=1),
@@ -173,6 +208,23 @@ SLOT: dict[str, Field] = {
     "overload_step": Field(
         "int", "step of the overload ladder at this window, 0..3; 0: nothing was left out", least=0, late=True
     ),
+    "quality": Field(
+        "list",
+        "checks that the channel fails at the end of the span, as in status/; empty: none; null: not checked",
+        null=True,
+        of=Field("map", "", fields=CHECK),
+        late=True,
+    ),
+}
+
+LEVEL: dict[str, Field] = {
+    "level_db_re_fs": _num("mean-square level in the band of the front end, dB re full scale squared", null=True),
+    "level_db_re_1upa": Field(
+        "number",
+        "mean-square sound pressure level in the band of the front end, dB re 1 uPa; null: not calibrated",
+        null=True,
+        late=True,
+    ),
 }
 
 LINES = Field("list", "the tonal lines", of=Field("map", "", fields=LINE))
@@ -183,7 +235,43 @@ AXES: dict[str, Field] = {
     "t_column_0_s": _num("centre of column 0, s after the window's first sample"),
 }
 
-JOURNAL = _int("number in the journal, survives restarts; null: no journal is kept", null=True)
+JOURNAL = _int("number in the journal, survives restarts; null: it is not in the journal", null=True)
+
+JOURNAL_STATE: dict[str, Field] = {
+    "id": _str("of the journal; numbers of another id are others'; null: it has never worked", null=True),
+    "first_seq": _int("oldest number kept"),
+    "next_seq": _int("number that comes next; all below are in the journal, or lost with a reason in the log"),
+    "n_bytes": _int("of all its files"),
+    "problem": _str("why nothing is written at present", null=True),
+    "n_missed": _int("records since the start that are not in the journal"),
+    "replay": Field("list", "endpoints that replay it", of=_str("ZeroMQ endpoint")),
+}
+
+
+def _signature(label: str) -> dict[str, Field]:
+    """What stands in signature/ and, of the own ship, in own_ship/."""
+    return {
+        **SLOT,
+        "label": _str(label),
+        "mode": _str(
+            "what mask and lines hold: the tonals of the label, or all coherent tonals of a vessel of any class",
+            one_of=("signature", "vessel"),
+        ),
+        "probability": _num("that the class sounds, 0..1; for `unknown`: the highest of all", null=True),
+        "evidence_nats": _num("of its tonals: log-likelihood ratio of its line template, nats", null=True),
+        "is_ambient": Field("bool", "nothing but ambient noise, says the network"),
+        "unknown": Field("bool", "unlike anything the network was trained on"),
+        "nearest": _str("representative of the bundle that is most alike", null=True),
+        "distance": _num("Euclidean distance to it, in the embedding", null=True),
+        **LEVEL,
+        "own_ship": Field("bool", "nothing but lines of the own ship speaks for it; so in own_ship/ only", late=True),
+        "n_lines": _int("tonal lines"),
+        "lines": LINES,
+        "mask_cells": _int("cells of the mask that belong to the label"),
+        **AXES,
+        "journal_seq": JOURNAL,
+    }
+
 
 COUNTS: dict[str, Field] = {
     "n_sent": _int("messages handed to ZeroMQ"),
@@ -208,6 +296,10 @@ FAMILIES: dict[str, dict[str, Field]] = {
         "contacts": Field("map", "when a contact starts and ends; null: none are kept", null=True, fields=CONTACT_RULE),
         "endpoints": Field("list", "where this publisher can be reached", of=_str("endpoint")),
         "site": Field("map", "the site calibration; null: there is none", null=True, fields=SITE),
+        "hydrophones": Field(
+            "list", "calibrated channels: what full scale is; empty: levels are re FS", of=_str("one line"), late=True
+        ),
+        "own_ship": Field("str", "what is known of the own ship, for people", late=True),
     },
     "heartbeat": {
         "interval_s": _num("time to the next heartbeat, s"),
@@ -218,6 +310,7 @@ FAMILIES: dict[str, dict[str, Field]] = {
             "map", "last sequence number sent or dropped, by topic; this heartbeat itself not counted", of=_int("n")
         ),
         **COUNTS,
+        "journal": Field("map", "what is kept for replay; null: nothing", null=True, fields=JOURNAL_STATE, late=True),
     },
     "status": {
         **STREAM,
@@ -229,6 +322,7 @@ FAMILIES: dict[str, dict[str, Field]] = {
         "lost_samples_total": _int("missing or unusable samples of the channel since the daemon started"),
         "n_gaps": _int("gaps of the channel since the daemon started"),
         "final": Field("bool", "the source gives no more streams"),
+        "quality": Field("map", "checks of the channel; null: not checked", null=True, fields=QUALITY, late=True),
     },
     "window": {
         **SLOT,
@@ -246,32 +340,16 @@ FAMILIES: dict[str, dict[str, Field]] = {
         ),
         "nearest": _str("representative of the bundle that is most alike", null=True),
         "distance": _num("Euclidean distance to it, in the embedding", null=True),
-        "level_db_re_fs": _num("mean-square level in the band of the front end, dB re full scale squared", null=True),
+        **LEVEL,
+        "own_ship": Field("bool", "the own ship was heard, it is left out of detections and unknown", late=True),
+        "n_own_ship_lines": Field("int", "of n_lines, how many are the own ship's", least=0, late=True),
         "n_lines": _int("tonal lines found, whatever they belong to"),
         "unexplained_lines": _num("coherent lines that no class explains, a sum of probabilities", null=True),
         "agreement": _num("overlap of live and full explanation, 0..1; null: this window was not checked", null=True),
         "n_signatures": _int("signature/ records of this window"),
     },
-    "signature": {
-        **SLOT,
-        "label": _str("class of the bundle, or `unknown`"),
-        "mode": _str(
-            "what mask and lines hold: the tonals of the label, or all coherent tonals of a vessel of any class",
-            one_of=("signature", "vessel"),
-        ),
-        "probability": _num("that the class sounds, 0..1; for `unknown`: the highest of all", null=True),
-        "evidence_nats": _num("of its tonals: log-likelihood ratio of its line template, nats", null=True),
-        "is_ambient": Field("bool", "nothing but ambient noise, says the network"),
-        "unknown": Field("bool", "unlike anything the network was trained on"),
-        "nearest": _str("representative of the bundle that is most alike", null=True),
-        "distance": _num("Euclidean distance to it, in the embedding", null=True),
-        "level_db_re_fs": _num("mean-square level in the band of the front end, dB re full scale squared", null=True),
-        "n_lines": _int("tonal lines"),
-        "lines": LINES,
-        "mask_cells": _int("cells of the mask that belong to the label"),
-        **AXES,
-        "journal_seq": JOURNAL,
-    },
+    "signature": _signature("class of the bundle, or `unknown`"),
+    "own_ship": _signature("class that the own ship is taken for, or `unknown`"),
     "contact": {
         **STREAM,
         "contact_id": _str("the same in all records of one contact, in no other contact of any run"),
@@ -315,6 +393,16 @@ FAMILIES: dict[str, dict[str, Field]] = {
         "duration_ns": _int("length of the gap, ns"),
         "err_ns": _int("error of duration_ns, ns; 0: counted in samples"),
         "journal_seq": JOURNAL,
+    },
+    "forensic": {
+        "source": _str("name of the source"),
+        "event": _str(
+            "a span was frozen; or samples were not kept, or a span could not be frozen", one_of=("frozen", "lost")
+        ),
+        "words": _str("why it was frozen, or what went wrong, for people"),
+        "folder": _str("folder below forensic/frozen in the daemon's state directory", null=True),
+        "n_missing": _int("of the span's samples, those that are not on disk"),
+        "lost_samples_total": _int("samples per channel that the ring did not keep since the daemon started"),
     },
     "explain": {**SLOT, "label": _str("what is explained"), **AXES},
     "spectrogram": {**SLOT, **AXES},

@@ -192,7 +192,7 @@ class Explainer:
             return [None] * n
         if len(spectra_db) != n:
             raise ValueError(f"{len(spectra_db)} spectra of {n} windows")
-        return [self._finder.find(s) for s in spectra_db]
+        return list(self._finder.find_all(list(spectra_db)))
 
     def _fit(self, label: int, tracks: Tracks | None) -> Fit | None:
         name = self._labels[label]
@@ -207,7 +207,7 @@ class Explainer:
         strange = self._strange(x, out["logits"], out["embedding"])
         found = [self._detected(probs[i], float(distance[i]), heard[i], strange[i]) for i in range(len(x))]
         asks = [
-            _Ask(i, label, None if fit is None else self._fit(label, tracks[i]))
+            _Ask(i, label, None if fit is None else self._fitter.with_expected(self._labels[label], fit))
             for i, (sounding, _) in enumerate(found)
             for label, _, fit in sounding
         ]

@@ -19,6 +19,7 @@ from torch import nn
 from models.feature_spec import FeatureSpec
 from models.graphs import INPUTS, OUTPUTS, build_graphs
 from models.spec_cnn import SpecCnn
+from models.weigher import Weigher
 
 __all__ = ["BATCH", "OPSET", "export_graphs", "export_student", "fold_batch_norm", "op_types"]
 
@@ -48,6 +49,7 @@ def export_graphs(
     spec: FeatureSpec,
     k: int,
     *,
+    weigher: Weigher | None = None,
     precisions: Sequence[str] = ("f32", "f16"),
 ) -> dict[tuple[str, str], bytes]:
     """ONNX files ``{(graph, precision): bytes}``.
@@ -59,7 +61,9 @@ def export_graphs(
     spec : FeatureSpec
         Gives shapes and fill.
     k : int
-        Maps that Score-CAM weighs.
+        Maps that Score-CAM weighs, where there is no weigher.
+    weigher : Weigher, optional
+        See `models.weigher`.
     precisions : sequence of {"f32", "f16"}
 
     Raises
@@ -72,7 +76,8 @@ def export_graphs(
         raise ValueError(f"network {c}, class masks {tuple(class_masks.shape)} and front end {spec.shape} do not fit")
     files = {}
     for precision in precisions:
-        graphs = build_graphs(fold_batch_norm(network), class_masks, k, spec.fill, half=precision == "f16")
+        half = precision == "f16"
+        graphs = build_graphs(fold_batch_norm(network), class_masks, k, spec.fill, weigher=weigher, half=half)
         features = torch.rand(2, *spec.shape)
         trunk = network.eval().trunk(features).detach()
         examples = {"features": features, "trunk": trunk, "cls": torch.zeros(2, dtype=torch.int32)}

@@ -110,7 +110,7 @@ def hear(
         By label, least probability of the first detection.
     """
     templates = fitter.on(tracks)
-    fits = {label: templates.fit(label, expected=False) for label in fitter.labels}
+    fits = templates.fits()
     p = np.maximum(np.asarray(probabilities, np.float64), DELTA)
     odds = {
         label: fit.evidence + math.log(p[labels.index(label)]) - math.log(p[ambient]) for label, fit in fits.items()
@@ -129,7 +129,7 @@ def hear(
             left *= 1.0 - fits[first].own
     rest: dict[str, Fit] = {}  # what is left of the tracks, seen by the classes that do not sound
     while sounding:
-        rest = {c: templates.fit(c, left, expected=False) for c in fits if c not in own}
+        rest = {label: fit for label, fit in templates.fits(left).items() if label not in own}
         best = max(rest, key=lambda c: rest[c].evidence, default=None)
         if best is None or rest[best].evidence < max(least.second, least.sure) or len(sounding) == MAX_SHIPS:
             break

@@ -23,8 +23,9 @@ Templates are learned without truth from labelled recordings (`calibration.templ
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,8 @@ STEP_ROWS, MARGIN = 0.25, 0.004
 MAX_STEPS = 2000
 #: A line of the class is expected within so many rows of its place.
 NEAR_ROWS = 1.25
+#: A track farther from a line than so many standard deviations is not that line.
+REACH_SIGMA = 2.5
 
 
 def tolerance_rows(row: npt.NDArray[np.floating] | float) -> F64:
@@ -145,6 +148,8 @@ class Fit:
     None where it was not asked for."""
     shifts: tuple[float, ...]
     """Mean shift of each group."""
+    weights: tuple[F64, ...]
+    """Of each group, how much each shift of its grid counts; sums to 1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,7 +171,11 @@ class _Grid:
 
 
 class TemplateFitter:
-    """Fits the templates of a bundle; holds no state between calls."""
+    """Fits the templates of a bundle; holds no state between calls.
+
+    All groups of all labels lie in one flat table, a row for each line at each shift: a dozen calls of numpy
+    on the whole table cost a fraction of a dozen for each group.
+    """
 
     def __init__(self, templates: Templates, spec: FeatureSpec) -> None:
         self._rate, self._n_freq = templates.foreign_per_row, spec.n_freq
@@ -174,6 +183,9 @@ class TemplateFitter:
         self._grids = {
             label: tuple(_grid(g, spec) for g in groups) for label, groups in templates.groups.items() if groups
         }
+        self._table = _Table.of([g for groups in self._grids.values() for g in groups])
+        self._n_cells = [sum(g.rows.size for g in groups) for groups in self._grids.values()]
+        self._n_lines = [sum(len(g.presence) for g in groups) for groups in self._grids.values()]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -190,52 +202,43 @@ class TemplateFitter:
         weight
             ``(n_tracks,)`` 0..1: how much of each track is still unexplained; all of it by default.
         expected
-            Whether to say where the lines of the class would be, which costs more than all the rest.
+            Whether to say where the lines of the class would be.
 
         Raises
         ------
         KeyError
             If the label has no template.
         """
-        return self.on(tracks).fit(label, weight, expected=expected)
+        fit = self.on(tracks).fits(weight)[label]
+        return self.with_expected(label, fit) if expected else fit
 
     def on(self, tracks: Tracks) -> TemplatesOn:
         """The templates on the tracks of one window, for several fits."""
         return TemplatesOn(self, tracks)
 
-    def _foreign_rate(self, label: str, tracks: Tracks) -> float:
-        """Foreign lines per row of this window: as in source-free sea, or what the template cannot own at best."""
-        n_own = sum(len(g.presence) for g in self._grids[label])
+    def with_expected(self, label: str, fit: Fit) -> Fit:
+        """The same fit, with where the lines of the class would be."""
+        rows = np.zeros(self._n_freq)
+        for grid, weights in zip(self._grids[label], fit.weights, strict=True):
+            rows = np.maximum(rows, self._expected(grid, weights))
+        return dataclasses.replace(fit, expected=rows)
+
+    def _foreign_rates(self, tracks: Tracks) -> F64:
+        """Foreign lines per row of this window, for each label ``(n_labels,)``.
+
+        As in source-free sea, or what the template cannot own at best.
+        """
         n_coherent = int(np.count_nonzero(tracks.evidence >= COHERENT))
-        return max(self._rate, (n_coherent - n_own) / self._n_rows)
+        return np.array([max(self._rate, (n_coherent - n) / self._n_rows) for n in self._n_lines])
 
-    def _odds(self, label: str, tracks: Tracks, row: F64) -> list[F64]:
-        """Per group ``(n_shifts, n_lines, n_tracks)``: odds that a tone at the track is the line, not a foreign one."""
-        rate = self._foreign_rate(label, tracks) * math.sqrt(2.0 * math.pi)
-        found = []
-        for grid in self._grids[label]:
-            sigma = 0.6 * grid.tolerance[:, :, None]
-            miss = (grid.rows[:, :, None] - row) / sigma
-            odds = np.exp(-0.5 * miss**2) * (grid.presence[:, None] / (rate * sigma))
-            odds[np.abs(miss) >= 2.5] = 0.0
-            found.append(odds)
-        return found
-
-    @staticmethod
-    def _fit_group(grid: _Grid, odds: F64) -> tuple[F64, float, F64]:
-        """Own probability of each track, evidence, weights over the shifts."""
-        if not odds.shape[2]:
-            gain = np.log(1.0 - P_TRACKED * grid.presence).sum()
-            return np.zeros(0), float(gain), np.full(len(grid.shifts), 1.0 / len(grid.shifts))
-        best = odds.max(axis=2)
-        total = np.log(1.0 - P_TRACKED * grid.presence + P_TRACKED * best).sum(axis=1)
-        top = total.max()
-        weights = np.exp(total - top)
-        evidence = float(top + np.log(weights.mean()))
-        weights /= weights.sum()
-        odds[odds < best[:, :, None]] = 0.0  # each line claims one track
-        own = (odds / (1.0 + odds)).max(axis=1)  # (n_shifts, n_tracks)
-        return weights @ own, evidence, weights
+    def _odds(self, tracks: Tracks) -> _Odds:
+        """Odds that a tone at a track is the line of a cell, not a foreign one, where they are near each other."""
+        t = self._table
+        miss = (t.rows - tracks.row[:, None]) * t.per_sigma  # (n_tracks, n_cells)
+        track, cell = np.divmod(np.flatnonzero(np.abs(miss) < REACH_SIGMA), t.rows.size)
+        rate = np.repeat(self._foreign_rates(tracks) * math.sqrt(2.0 * math.pi), self._n_cells)
+        odds = np.exp(-0.5 * miss[track, cell] ** 2) * (t.presence * t.per_sigma / rate)[cell]
+        return _Odds(track, cell, odds)
 
     def _expected(self, grid: _Grid, weights: F64) -> F64:
         """Probability per row that some line of the group lies within `NEAR_ROWS`."""
@@ -249,28 +252,90 @@ class TemplatesOn:
     """The templates of a `TemplateFitter` on the tracks of one window; what does not depend on weights is kept."""
 
     def __init__(self, fitter: TemplateFitter, tracks: Tracks) -> None:
-        self._fitter, self._tracks = fitter, tracks
-        self._row = tracks.row
-        self._tone = tone_probability(tracks.evidence)
-        self._odds: dict[str, list[F64]] = {}
+        self._fitter, self._tone = fitter, tone_probability(tracks.evidence)
+        self._odds = fitter._odds(tracks)
 
-    def fit(self, label: str, weight: npt.NDArray[np.floating] | None = None, *, expected: bool = True) -> Fit:
-        """As `TemplateFitter.fit`."""
-        fitter = self._fitter
-        if label not in self._odds:
-            self._odds[label] = fitter._odds(label, self._tracks, self._row)
+    def fits(self, weight: npt.NDArray[np.floating] | None = None) -> dict[str, Fit]:
+        """Every label's template, as `TemplateFitter.fit` without where its lines would be."""
+        if not self._fitter.labels:
+            return {}
+        t, near = self._fitter._table, self._odds
         tone = self._tone if weight is None else self._tone * np.asarray(weight, np.float64)
-        other = np.ones(len(self._tracks))
-        rows = np.zeros(fitter._n_freq)
-        evidence, shifts = 0.0, []
-        for grid, odds in zip(fitter._grids[label], self._odds[label], strict=True):
-            own, gain, over_shifts = fitter._fit_group(grid, odds * tone)
-            other *= 1.0 - own
-            evidence += gain
-            shifts.append(float((over_shifts * grid.shifts).sum()))
-            if expected:
-                rows = np.maximum(rows, fitter._expected(grid, over_shifts))
-        return Fit(1.0 - other, evidence, rows if expected else None, tuple(shifts))
+        odds = near.odds * tone[near.track]
+        best = np.zeros(t.rows.size)  # without tracks every line is missed, at every shift
+        np.maximum.at(best, near.cell, odds)
+        total = np.add.reduceat(np.log(1.0 - P_TRACKED * t.presence + P_TRACKED * best), t.shift_starts)
+        top = np.maximum.reduceat(total, t.group_starts)
+        weights = np.exp(total - np.repeat(top, t.n_shifts))
+        mass = np.add.reduceat(weights, t.group_starts)
+        evidence = top + np.log(mass / t.n_shifts)
+        weights /= np.repeat(mass, t.n_shifts)
+        claims = np.flatnonzero(odds >= best[near.cell])  # each line claims one track
+        own = np.zeros((len(tone), len(weights)))
+        np.maximum.at(own, (near.track[claims], t.shift_of[near.cell[claims]]), odds[claims] / (1.0 + odds[claims]))
+        own *= weights
+        own = np.add.reduceat(own, t.group_starts, axis=1)  # (n_tracks, n_groups)
+        shifts = np.add.reduceat(weights * t.shifts, t.group_starts)
+        parts = np.split(weights, t.group_starts[1:])
+        found, first = {}, 0
+        for label, grids in self._fitter._grids.items():
+            of = slice(first, first := first + len(grids))
+            found[label] = Fit(
+                1.0 - np.multiply.reduce(1.0 - own[:, of], axis=1), float(evidence[of].sum()), None,
+                tuple(shifts[of].tolist()), tuple(parts[of]),
+            )  # fmt: skip
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Odds:
+    """Few of all pairs of a track and a cell are near each other: those that are."""
+
+    track: I64
+    """``(n_pairs,)``"""
+    cell: I64
+    odds: F64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Table:
+    """Lines at their shifts, of all groups, one after the other."""
+
+    rows: F64
+    """``(n_cells,)`` expected row; cells of a shift lie together, shifts of a group too."""
+    per_sigma: F64
+    """``(n_cells,)`` 1 / standard deviation of a track's miss, rows."""
+    presence: F64
+    """``(n_cells,)``"""
+    shift_starts: I64
+    """First cell of each shift of each group."""
+    shifts: F64
+    """``(n_shifts of all groups,)``"""
+    group_starts: I64
+    """Where each group begins in ``shifts``."""
+    n_shifts: I64
+    """``(n_groups,)``"""
+    shift_of: I64
+    """``(n_cells,)`` index into ``shifts``."""
+
+    @classmethod
+    def of(cls, grids: Sequence[_Grid]) -> _Table:
+        """One table of several groups; none: an empty one."""
+        if not grids:
+            nothing, none = np.zeros(0), np.zeros(0, np.int64)
+            return cls(nothing, nothing, nothing, none, nothing, none, none, none)
+        n_lines = np.concatenate([np.full(len(g.shifts), len(g.presence)) for g in grids])
+        n_shifts = np.array([len(g.shifts) for g in grids])
+        return cls(
+            np.concatenate([g.rows.ravel() for g in grids]),
+            1.0 / (0.6 * np.concatenate([g.tolerance.ravel() for g in grids])),
+            np.concatenate([np.tile(g.presence, len(g.shifts)) for g in grids]),
+            np.cumsum(n_lines) - n_lines,
+            np.concatenate([g.shifts for g in grids]),
+            np.cumsum(n_shifts) - n_shifts,
+            n_shifts,
+            np.repeat(np.arange(len(n_lines)), n_lines),
+        )
 
 
 def _grid(group: LineGroup, spec: FeatureSpec) -> _Grid:

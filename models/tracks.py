@@ -23,6 +23,7 @@ Pooling before the ratio is taken is what makes weak lines visible: the sum of b
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,10 @@ SHADOW_ROWS, SHOULDER = 3, 0.1
 ROWS, QUANTILE = 31, 0.15
 #: Standard deviation of a row's level around the background, dB; the quantile is corrected for it.
 SPREAD_DB = 0.85
+#: Windows worked on at once: more no longer fit the processor's cache.
+AT_ONCE = 4
+#: Bits of a byte as `numpy.packbits` sets them, one for each block.
+BITS = tuple(1 << (7 - b) for b in range(N_BLOCKS))
 #: Least evidence of a track that is kept at all.
 LEAST_EVIDENCE = 2.0
 #: Evidence (nats) from which a track counts as a coherent line: noise alone gives 0.05 such tracks per window.
@@ -102,14 +107,13 @@ class Tracks:
         """Map ``(n_freq, n_time)`` with each track's value, the largest where bands overlap, 0 elsewhere."""
         n_freq, n_time = self.strength.shape[0], self.rows.shape[1]
         out = np.zeros((n_freq, n_time), np.float32)
-        columns = np.arange(n_time)
-        for rows, value in zip(self.rows, values, strict=True):
-            first = np.ceil(rows - half).astype(np.int64)
-            for k in range(math.floor(2 * half) + 1):
-                f = first + k
-                ok = (f >= 0) & (f < n_freq) & (f <= rows + half)
-                at = (f[ok], columns[ok])
-                out[at] = np.maximum(out[at], np.float32(value))
+        order = np.argsort(values, kind="stable")  # the largest is written last and stays
+        rows = self.rows[order][:, None]  # (n, 1, n_time)
+        f = np.ceil(rows - half).astype(np.int64) + np.arange(math.floor(2 * half) + 1)[:, None]
+        ok = (f >= 0) & (f < n_freq) & (f <= rows + half)
+        columns = np.broadcast_to(np.arange(n_time), f.shape)
+        value = np.broadcast_to(np.maximum(np.asarray(values, np.float32)[order], 0.0)[:, None, None], f.shape)
+        out[f[ok], columns[ok]] = value[ok]
         return out
 
 
@@ -148,101 +152,126 @@ class TrackFinder:
         ValueError
             If the shape is not that of the front end.
         """
-        spec = self._spec
-        if spectrum_db.shape != spec.shape[1:]:
-            raise ValueError(f"spectrum of shape {spectrum_db.shape}, the front end gives {spec.shape[1:]}")
-        blocks, background_db = self._whitened_blocks(spectrum_db)
-        paths = self._paths(blocks)
-        values = blocks[paths, np.arange(N_BLOCKS)]  # (n_freq, N_BLOCKS)
-        evidence, mean = self._evidence(values)
-        evidence[: spec.row_lo + 1] = 0.0  # paths along the first rows lean on what is not in use
-        evidence[-1] = 0.0
-        chosen = self._strongest(blocks, paths, evidence, mean - 1.0)
-        rows = self._fractional(blocks, paths[chosen])
-        out = (rows, evidence[chosen], 10.0 * np.log10(np.maximum(mean[chosen] - 1.0, 1e-3)), blocks, background_db)
-        return Tracks(*(a.astype(np.float32) for a in out))
+        return self.find_all([spectrum_db])[0]
 
-    def _whitened_blocks(self, spectrum_db: npt.NDArray[np.floating]) -> tuple[F64, F64]:
-        """Block means ``(n_freq, N_BLOCKS)`` of power over background, and the background ``(n_freq,)``, dB."""
+    def find_all(self, spectra_db: Sequence[npt.NDArray[np.floating]]) -> list[Tracks]:
+        """Tracks of each window, as `find` finds them; several at once cost less than one by one.
+
+        Raises
+        ------
+        ValueError
+            If a shape is not that of the front end.
+        """
+        spec = self._spec
+        for spectrum in spectra_db:
+            if spectrum.shape != spec.shape[1:]:
+                raise ValueError(f"spectrum of shape {spectrum.shape}, the front end gives {spec.shape[1:]}")
+        return [t for i in range(0, len(spectra_db), AT_ONCE) for t in self._find(spectra_db[i : i + AT_ONCE])]
+
+    def _find(self, spectra_db: Sequence[npt.NDArray[np.floating]]) -> Iterator[Tracks]:
+        spec = self._spec
+        blocks, background_db = self._whitened_blocks(np.stack([s[spec.row_lo :] for s in spectra_db]))
+        paths = self._paths(blocks)
+        values = np.take_along_axis(blocks, paths, axis=1)  # (n, n_freq, N_BLOCKS)
+        evidence, mean = self._evidence(values)
+        evidence[:, : spec.row_lo + 1] = 0.0  # paths along the first rows lean on what is not in use
+        evidence[:, -1] = 0.0
+        peaks = (evidence >= LEAST_EVIDENCE) & _ridges(blocks, paths)
+        for i, peak in enumerate(peaks):
+            chosen, proof = self._strongest(np.flatnonzero(peak), paths[i], values[i], evidence[i], mean[i] - 1.0)
+            rows = self._fractional(blocks[i], paths[i, chosen])
+            snr_db = 10.0 * np.log10(np.maximum(mean[i, chosen] - 1.0, 1e-3))
+            out = (rows, np.array(proof), snr_db, blocks[i], background_db[i])
+            yield Tracks(*(a.astype(np.float32) for a in out))
+
+    def _whitened_blocks(self, spectra_db: npt.NDArray[np.floating]) -> tuple[F64, F64]:
+        """Block means ``(n, n_freq, N_BLOCKS)`` of power over background, and the background ``(n, n_freq)``, dB.
+
+        ``spectra_db`` ``(n, n_rows, n_time)`` are the rows in use.
+        """
         lo, n_freq, n_time = self._spec.row_lo, self._spec.n_freq, self._spec.n_time
-        power = 10.0 ** (spectrum_db[lo:].astype(np.float64) / 10.0)
-        blocks = power.reshape(n_freq - lo, N_BLOCKS, n_time // N_BLOCKS)
+        power = np.exp(spectra_db.astype(np.float64) * (math.log(10.0) / 10.0))
+        blocks = power.reshape(len(power), n_freq - lo, N_BLOCKS, n_time // N_BLOCKS)
         # 1.03: the median of block means of noise lies that much below their mean
-        level = 10.0 * np.log10(1.03 * np.median(blocks.mean(axis=2), axis=1) + 1e-30)
+        level = 10.0 * np.log10(1.03 * _median(blocks.mean(axis=3)) + 1e-30)
+        over = np.stack([self._over_trend(row) for row in level])
+        floor = np.stack(
+            [scipy.ndimage.percentile_filter(row, 100 * QUANTILE, size=ROWS, mode="reflect") for row in over]
+        )
+        floor = scipy.ndimage.uniform_filter1d(floor, 9, axis=1, mode="nearest")
+        background_db = level - over + floor - self._bias_db
+        power *= np.exp(background_db * (-math.log(10.0) / 10.0))[:, :, None]
+        column = _median(np.ascontiguousarray(power.transpose(0, 2, 1))) / math.log(2.0)  # a click lifts all rows
+        power /= np.maximum(column, 1e-6)[:, None]
+        out = np.zeros((len(power), n_freq, N_BLOCKS))
+        out[:, lo:] = blocks.mean(axis=3)
+        return out, np.concatenate([np.repeat(background_db[:, :1], lo, axis=1), background_db], axis=1)
+
+    def _over_trend(self, level: F64) -> F64:
+        """Level ``(n_rows,)`` over a smooth trend; lines, which stand above it, count little in fitting it."""
         trend = self._trend[-len(level) :]
         weight = np.ones(len(level))
-        for _ in range(8):  # lines stand above the trend: what does counts little in the next turn
-            coefficients = np.linalg.lstsq(trend * weight[:, None], level * weight, rcond=None)[0]
-            over = level - trend @ coefficients
+        over = level
+        for _ in range(8):
+            weighted = trend.T * weight**2  # (4, n_rows)
+            over = level - trend @ np.linalg.solve(weighted @ trend, weighted @ level)
             before, weight = weight, np.where(over > 1.0, 0.1, 1.0)
             if np.array_equal(before, weight):
                 break
-        floor = scipy.ndimage.percentile_filter(over, 100 * QUANTILE, size=ROWS, mode="reflect")
-        background_db = level - over + scipy.ndimage.uniform_filter1d(floor, 9, mode="nearest") - self._bias_db
-        white = power / 10.0 ** (background_db / 10.0)[:, None]
-        column = np.median(white, axis=0) / math.log(2.0)  # of each column: a click lifts all rows
-        white /= np.maximum(column, 1e-6)
-        out = np.zeros((n_freq, N_BLOCKS))
-        out[lo:] = white.reshape(blocks.shape).mean(axis=2)
-        return out, np.concatenate([np.full(lo, background_db[0]), background_db])
+        return over
 
     def _paths(self, blocks: F64) -> npt.NDArray[np.int64]:
-        """Best path ``(n_freq, N_BLOCKS)`` that ends in each row."""
-        n_freq = len(blocks)
+        """Best path ``(n, n_freq, N_BLOCKS)`` that ends in each row."""
+        n, n_freq = blocks.shape[:2]
         raised = np.maximum(blocks, 1.0)
         gain = np.minimum(self._n_block * (raised - 1.0 - np.log(raised)), CAP)
-        score = gain[:, 0].copy()
-        step = np.zeros((n_freq, N_BLOCKS), np.int64)
-        never = [-np.inf]
+        score = gain[:, :, 0].copy()
+        step = np.zeros((N_BLOCKS, n, n_freq), np.int64)
+        options = np.full((3, n, n_freq), -np.inf)
         for b in range(1, N_BLOCKS):
-            below = np.concatenate([never, score[:-1]]) - MOVE
-            above = np.concatenate([score[1:], never]) - MOVE
-            options = np.stack([below, score, above])
-            step[:, b] = options.argmax(axis=0) - 1
-            score = options.max(axis=0) + gain[:, b]
-        paths = np.empty((n_freq, N_BLOCKS), np.int64)
-        row = np.arange(n_freq)
+            options[0, :, 1:] = score[:, :-1] - MOVE
+            options[1] = score
+            options[2, :, :-1] = score[:, 1:] - MOVE
+            step[b] = options.argmax(axis=0) - 1
+            score = options.max(axis=0) + gain[:, :, b]
+        paths = np.empty((n, n_freq, N_BLOCKS), np.int64)
+        row = np.broadcast_to(np.arange(n_freq), (n, n_freq))
         for b in range(N_BLOCKS - 1, -1, -1):
-            paths[:, b] = row
-            row = row + step[row, b]
+            paths[:, :, b] = row
+            row = row + np.take_along_axis(step[b], row, axis=1)
         return paths
 
     def _evidence(self, values: F64) -> tuple[F64, F64]:
-        """Evidence and mean level of paths with block means ``values`` ``(n, N_BLOCKS)``."""
+        """Evidence and mean level of paths with block means ``values`` ``(..., N_BLOCKS)``."""
         half = N_BLOCKS // 2
         whole, mean = _pooled(values, self._n_whole)
-        parts = np.maximum(_pooled(values[:, :half], self._n_half)[0], _pooled(values[:, half:], self._n_half)[0])
+        parts = np.maximum(_pooled(values[..., :half], self._n_half)[0], _pooled(values[..., half:], self._n_half)[0])
         return np.maximum(whole, 0.6 * parts - 4.0), mean
 
-    def _strongest(self, blocks: F64, paths: npt.NDArray[np.int64], evidence: F64, excess: F64) -> list[int]:
-        """Paths kept, by their last row, strongest first."""
-        columns = np.arange(N_BLOCKS)
-        level = np.log(np.maximum(blocks, 1e-3))
-        own = level[paths, columns].sum(axis=1)
-        lower = level[np.maximum(paths - 1, 0), columns].sum(axis=1)
-        upper = level[np.minimum(paths + 1, len(blocks) - 1), columns].sum(axis=1)
-        peak = (evidence >= LEAST_EVIDENCE) & (own >= lower) & (own >= upper)
-        taken = np.zeros(blocks.shape, np.bool_)
-        shadow = np.zeros(blocks.shape)
-        beside = np.arange(1 - MIN_APART, MIN_APART)[:, None]
-        around = np.arange(-SHADOW_ROWS, SHADOW_ROWS + 1)[:, None]
-        chosen: list[int] = []
-        candidates = np.flatnonzero(peak)
-        for row in candidates[np.argsort(-evidence[candidates], kind="stable")]:
-            path = paths[row]
-            own = ~taken[path, columns]
-            if own.sum() < N_BLOCKS // 2:
+    def _strongest(
+        self, candidates: npt.NDArray[np.int64], paths: npt.NDArray[np.int64], values: F64, evidence: F64, excess: F64
+    ) -> tuple[npt.NDArray[np.int64], list[float]]:
+        """Paths kept, by their last row, strongest first, and the evidence of each."""
+        rows = candidates[np.argsort(-evidence[candidates], kind="stable")]
+        path = paths[rows].astype(np.int16)
+        apart = np.abs(path[:, None] - path)  # (n, n, N_BLOCKS)
+        # which blocks of a path run beside another and in its shadow, a bit for each
+        beside, shadowed = (np.packbits(apart <= far, axis=2)[..., 0].tolist() for far in (MIN_APART - 1, SHADOW_ROWS))
+        level, found, over = values[rows].tolist(), evidence[rows].tolist(), excess[rows].tolist()
+        kept: list[int] = []
+        for k in range(len(rows)):
+            taken, near = 0, beside[k]
+            for j in kept:
+                taken |= near[j]
+            if taken.bit_count() > N_BLOCKS // 2:
                 continue
-            if not own.all():  # where it runs along a stronger track it proves nothing of its own
-                rest, mean = _pooled_path(np.where(own, blocks[path, columns], 1.0).tolist(), self._n_whole)
-                evidence[row], excess[row] = min(rest, evidence[row]), mean - 1.0
-            if evidence[row] < LEAST_EVIDENCE or excess[row] < SHOULDER * shadow[path, columns].mean():
-                continue
-            chosen.append(int(row))
-            taken[np.clip(path + beside, 0, len(blocks) - 1), columns] = True
-            at = (np.clip(path + around, 0, len(blocks) - 1), columns)
-            shadow[at] = np.maximum(shadow[at], excess[row])
-        return chosen
+            if taken:  # where it runs along a stronger track it proves nothing of its own
+                rest = [1.0 if taken & bit else v for v, bit in zip(level[k], BITS, strict=True)]
+                proof, mean = _pooled_path(rest, self._n_whole)
+                found[k], over[k] = min(proof, found[k]), mean - 1.0
+            if found[k] >= LEAST_EVIDENCE and over[k] >= SHOULDER * _shadow(shadowed[k], kept, over):
+                kept.append(k)
+        return rows[kept], [found[k] for k in kept]
 
     def _fractional(self, blocks: F64, paths: npt.NDArray[np.int64]) -> F64:
         """Fractional row ``(n, n_time)``: centroid of the three rows around the path, straight between blocks."""
@@ -258,9 +287,35 @@ class TrackFinder:
         return out
 
 
+def _median(x: F64) -> F64:
+    """Median along the last axis, of an even or odd number of values; numpy's costs several times as much."""
+    ranked = np.sort(x, axis=-1)
+    middle = x.shape[-1] // 2
+    out: F64 = ranked[..., middle] if x.shape[-1] % 2 else 0.5 * (ranked[..., middle - 1] + ranked[..., middle])
+    return out
+
+
+def _ridges(blocks: F64, paths: npt.NDArray[np.int64]) -> Mask:
+    """Whether each path is as high as those one row beside it, ``(n, n_freq)``."""
+    level = np.log(np.maximum(blocks, 1e-3))
+    own = np.take_along_axis(level, paths, axis=1).sum(axis=2)
+    lower = np.take_along_axis(level, np.maximum(paths - 1, 0), axis=1).sum(axis=2)
+    upper = np.take_along_axis(level, np.minimum(paths + 1, blocks.shape[1] - 1), axis=1).sum(axis=2)
+    high: Mask = (own >= lower) & (own >= upper)
+    return high
+
+
+def _shadow(shadowed: list[int], kept: list[int], over: list[float]) -> float:
+    """Mean over the blocks of the strongest excess among the kept tracks that a path runs close to, 0 where none."""
+    near = [(shadowed[j], over[j]) for j in kept if shadowed[j]]
+    if not near:
+        return 0.0
+    return sum(max([e for bits, e in near if bits & bit], default=0.0) for bit in BITS) / N_BLOCKS
+
+
 def _pooled(values: F64, n: float) -> tuple[F64, F64]:
     """Log-likelihood ratio of the mean of ``values`` ``(..., n_blocks)``, bursts limited, and that mean."""
-    limit = 2.5 * np.median(values, axis=-1, keepdims=True)
+    limit = 2.5 * _median(values)[..., None]
     mean = np.maximum(np.minimum(values, limit).mean(axis=-1), 1.0)
     return n * (mean - 1.0 - np.log(mean)), mean
 

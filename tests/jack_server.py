@@ -18,7 +18,8 @@ class Jack:
     """A dummy server of its own name, with ``play_into_jack.py`` and its words as hydrophone."""
 
     def __init__(self, name: str, *words: str) -> None:
-        self.name, self.script = name, [sys.executable, str(Path(__file__).with_name("play_into_jack.py")), *words]
+        player = str(Path(__file__).with_name("play_into_jack.py"))
+        self.name, self.script = name, [*FIRST, sys.executable, player, *words]
         self.env = dict(os.environ, JACK_DEFAULT_SERVER=name, JACK_NO_AUDIO_RESERVATION="1")
         self.server: subprocess.Popen | None = None
         self.player: subprocess.Popen | None = None

@@ -23,12 +23,14 @@ from models.engines.openvino import OpenVinoEngine
 from models.errors import BundleError, EngineError
 from models.score_cam import score_cam
 from models.spec_cnn import SpecCnn
+from models.weigher import Weigher, quick_score_cam
 
 __all__ = ["GRAPH", "Contestant", "Way", "engines", "in_pieces", "peers", "references"]
 
 F32 = npt.NDArray[np.float32]
 Maps = Callable[[F32], F32]
 GRAPH = "fused"
+GRAPHS = ("classify", "explain", GRAPH)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +104,7 @@ def engines(bundle: Bundle, max_batch: int, n_threads: int) -> tuple[list[Contes
 def _opened(bundle: Bundle, name: str, max_batch: int, n_threads: int) -> Engine | str:
     """The engine in f32, or why there is none."""
     try:
-        return open_engine(bundle, name, max_batch=max_batch, n_threads=n_threads, graphs=(GRAPH,), precision="f32")[0]
+        return open_engine(bundle, name, max_batch=max_batch, n_threads=n_threads, graphs=GRAPHS, precision="f32")[0]
     except EngineError as e:
         return f"{name} f32 is not measured: {e}"
 
@@ -119,8 +121,8 @@ def _of_engine(engine: Engine, k: int) -> Contestant:
     return Contestant(f"tonald, {engine.name}", "tonald", engine.precision, k, ways, engine)
 
 
-def references(network: SpecCnn, k: int, fill: float) -> list[Contestant]:
-    """`models.score_cam` by the ``k`` channels of the graphs, and by all."""
+def references(network: SpecCnn, k: int, fill: float, weigher: Weigher | None) -> list[Contestant]:
+    """`models.score_cam` by all channels and by ``k``, and `models.weigher` with as many passes, all in plain torch."""
 
     def of(channels: int, name: str) -> Contestant:
         def way(n: int, chunk: int) -> Way:
@@ -138,8 +140,22 @@ def references(network: SpecCnn, k: int, fill: float) -> list[Contestant]:
 
         return Contestant(name, "reference", "f32", channels, ways)
 
+    def quick(weigher: Weigher) -> Contestant:
+        def run(x: F32) -> F32:
+            with torch.inference_mode():
+                t = torch.from_numpy(x)
+                cam: F32 = quick_score_cam(network, t, network(t).argmax(1), fill=fill, weigher=weigher).numpy()
+            return cam
+
+        def ways(n: int) -> list[Way]:
+            whole = Way(f"{n} per call", run)
+            return [whole, *(in_pieces(whole, m) for m in (4, 8) if m < n)]
+
+        return Contestant(f"torch reference, {k} coarse", "reference", "f32", k, ways)
+
     every = network.n_channels
-    return [of(k, f"torch reference, top {k}"), of(every, "torch reference, all")]
+    found = [of(k, f"torch reference, top {k}"), of(every, "torch reference, all")]
+    return found if weigher is None else [quick(weigher), *found]
 
 
 def peers(network: SpecCnn) -> tuple[list[Contestant], list[str]]:

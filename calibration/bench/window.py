@@ -7,6 +7,7 @@ import importlib.metadata
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,40 +15,48 @@ import numpy.typing as npt
 import torch
 
 from calibration.bench import contestants
-from calibration.bench.checks import check
+from calibration.bench.checks import check, true_to_all
 from calibration.bench.contestants import Contestant, Way
 from calibration.bench.cpu import cpu_name
+from calibration.bench.limit import distance_to_limit
 from calibration.bench.rounds import fastest, ratio, timed
-from calibration.dataset import AMBIENT, Progress, collect, no_progress, simulated_clips
+from calibration.dataset import AMBIENT, Progress, clips_of, collect, no_progress, simulated_clips
+from calibration.recordings import scan_tree
 from calibration.scenarios import SCENARIOS
 from models.bundle import Bundle
 from models.engines.base import usable_cores
 from models.features import FeatureSpec
 from models.import_onnx import spec_cnn_from_onnx
+from models.weigher import Weigher
 
-__all__ = ["BATCHES", "bench_window", "windows_for_bench"]
+__all__ = ["BATCHES", "bench_window", "recorded_windows", "windows_for_bench"]
 
 F32 = npt.NDArray[np.float32]
 
 BATCHES = (1, 32)
 SCENARIO = "standard"
+MOST_RECORDED = 64
 DISTRIBUTIONS = ("numpy", "torch", "openvino", "onnxruntime", "grad-cam", "torchcam", "opencv-python-headless")
 
 
-def bench_window(bundle: Bundle, seconds_per_cell: float, progress: Progress = no_progress) -> dict[str, Any]:
+def bench_window(
+    bundle: Bundle, seconds_per_cell: float, folder: Path | None = None, progress: Progress = no_progress
+) -> dict[str, Any]:
     """Measure; the result is what ``--json`` writes.
 
     Parameters
     ----------
     seconds_per_cell
         Time for one contestant at one batch size, all rounds together. A slow one still gets five rounds.
+    folder
+        Recordings: how true the maps are is told of their windows, too.
 
     Returns
     -------
     dict
         ``speedup``: per batch size the median over the rounds of the faster peer's time over that of the best engine in
         f32, None without a peer. ``rows``: one per contestant and batch size; ``ratio`` is the faster peer's time over
-        the row's. ``checks``: see `calibration.bench.checks`.
+        the row's. ``checks``: see `calibration.bench.checks`; ``limit``: see `calibration.bench.limit`.
 
     Raises
     ------
@@ -59,14 +68,28 @@ def bench_window(bundle: Bundle, seconds_per_cell: float, progress: Progress = n
     n_threads = usable_cores()
     network = spec_cnn_from_onnx(bundle.graph_bytes("classify", "f32"))
     x = windows_for_bench(bundle.spec, max(BATCHES), progress)
+    kept = bundle.path / "report" / "weigher.npz"
+    weigher = Weigher.load(kept) if kept.is_file() else None
     engines, notes = contestants.engines(bundle, max(BATCHES), n_threads)
     try:
         with _torch_threads(n_threads):
             found, absent = contestants.peers(network)
             notes += absent
-            checks = check(network, x, bundle.k, bundle.manifest.fill, engines, found)
-            everyone = [*engines, *contestants.references(network, bundle.k, bundle.manifest.fill), *found]
+            checks = check(network, x, bundle.manifest.fill, engines, found)
+            everyone = [*engines, *contestants.references(network, bundle.k, bundle.manifest.fill, weigher), *found]
+            trueness = {"simulated": true_to_all(network, engines[0], x, bundle.manifest.fill)}
+            if folder is not None:
+                real = recorded_windows(bundle.spec, folder, progress)
+                trueness["recorded"] = true_to_all(network, engines[0], real, bundle.manifest.fill)
             rows = _race(everyone, x, seconds_per_cell, progress)
+            limits = {
+                f"{c.name.removeprefix('tonald, ')}, batch {n}": distance_to_limit(
+                    bundle, c.engine, x[:n], n_threads, 0.25 * seconds_per_cell
+                )
+                for c in engines
+                if c.engine is not None and c.precision == "f32"
+                for n in BATCHES
+            }
     finally:
         for c in engines:
             if c.engine is not None:
@@ -74,7 +97,10 @@ def bench_window(bundle: Bundle, seconds_per_cell: float, progress: Progress = n
     return {
         "speedup": {f"batch_{n}": _speedup(rows, n) for n in BATCHES},
         "rows": rows,
+        "factors": {f"batch_{n}": _factors(rows, n) for n in BATCHES},
+        "limit": limits,
         "checks": checks,
+        "fidelity": trueness,
         "notes": notes,
         "cpu": cpu_name(),
         "n_threads": n_threads,
@@ -101,6 +127,19 @@ def windows_for_bench(spec: FeatureSpec, n: int, progress: Progress = no_progres
     windows = collect(clips, spec, labels, every=every, what="windows", progress=progress)
     in_turn = np.argsort(np.concatenate([np.arange(c) for c in windows.counts().values()]), kind="stable")
     return np.ascontiguousarray(windows.features[in_turn[:n]])
+
+
+def recorded_windows(spec: FeatureSpec, folder: Path, progress: Progress = no_progress) -> F32:
+    """The first window of each recording below ``folder``, at most `MOST_RECORDED`, evenly taken.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    clips = clips_of(scan_tree(folder, spec, "recorded"))
+    clips = [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, min(len(clips), MOST_RECORDED)).astype(int))]
+    return collect(clips, spec, ("recorded", AMBIENT), every=10**6, what="recordings", progress=progress).features
 
 
 def _race(everyone: Sequence[Contestant], x: F32, seconds: float, progress: Progress) -> list[dict[str, Any]]:
@@ -156,6 +195,25 @@ def _speedup(rows: Sequence[dict[str, Any]], n: int) -> float | None:
     best = min(ours, key=lambda r: float(r["ms_per_window"]))
     value: float | None = best["ratio"]
     return value
+
+
+def _factors(rows: Sequence[dict[str, Any]], n: int) -> dict[str, float]:
+    """What the ratio to Score-CAM by all channels in plain torch is made of, by medians."""
+    ms = {r["contestant"]: float(r["ms_per_window"]) for r in rows if r["batch"] == n and r["side"] == "reference"}
+    ours = [r for r in rows if r["batch"] == n and r["side"] == "tonald"]
+    best = {
+        p: min((float(r["ms_per_window"]) for r in ours if r["precision"] == p), default=None) for p in ("f32", "bf16")
+    }
+    every, top, coarse = (
+        next((v for name, v in ms.items() if what in name), None) for what in ("all", "top", "coarse")
+    )
+    steps = {
+        "channels, all to k": (every, top),
+        "coarse passes, weights told": (top, coarse),
+        "engine, f32": (coarse or top, best["f32"]),
+        "precision, bf16": (best["f32"], best["bf16"]),
+    }
+    return {name: a / b for name, (a, b) in steps.items() if a is not None and b is not None}
 
 
 def _version(distribution: str) -> str | None:

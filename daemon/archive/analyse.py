@@ -17,12 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from calibration.own_ship import OwnShip
 from calibration.site import SiteCalibration
 from daemon.archive.job import Job, Unit
 from daemon.archive.parts import Parts, remove_parts
 from daemon.archive.tables import RowMaker, schemas
 from daemon.compose import Composition
 from daemon.frames import Contact, Gap, Record, Signature, SourceState, StreamEnd, StreamStart
+from daemon.levels import Levels, levels_of
 from daemon.records import Recorder
 from daemon.site_state import Site
 from daemon.sources.audio_file import AudioFileSource
@@ -77,6 +79,7 @@ class _Stages:
     composition: Composition
     identity: Identity
     schemas: dict[str, Any] = field(default_factory=dict)
+    levels: Levels = field(default_factory=Levels)
 
 
 def reprocess_recording(job: Job, unit: Unit) -> dict[str, Any]:
@@ -120,7 +123,9 @@ def reprocess_recording(job: Job, unit: Unit) -> dict[str, Any]:
 def _messages(job: Job, unit: Unit, stages: _Stages, outcome: Outcome) -> Iterator[Message]:
     publisher = hashlib.sha256(f"{job.key}/{unit.part}".encode()).hexdigest()[:32]  # contact ids: unique, yet the same
     identity = dataclasses.replace(stages.identity, publisher=publisher)
-    recorder = Recorder(identity, stages.composition.spec, job.labels, masks=job.config.publish.masks)
+    recorder = Recorder(
+        identity, stages.composition.spec, job.labels, masks=job.config.publish.masks, levels=stages.levels
+    )
     pipeline = stages.composition.pipeline()
     source = _open(job, unit, stages)
     try:
@@ -142,7 +147,7 @@ def _note(record: Record, outcome: Outcome) -> None:
             outcome.fs, outcome.channels = record.fs, record.channels
             outcome.t_first_sample_ns = record.t_first_sample_ns
         case Signature():
-            outcome.n_signatures += 1
+            outcome.n_signatures += not record.own_ship
         case Contact():
             outcome.n_contacts += record.event == "start"
         case Gap():
@@ -186,9 +191,12 @@ def _stages(job: Job) -> _Stages:
         precision=job.settings["engine"]["precision"],
         state_dir=Path(job.config.state_dir) if job.config.state_dir else None,
     )  # fmt: skip
-    site = Site(None if job.site is None else SiteCalibration.parse(job.site))
+    site = Site(
+        None if job.site is None else SiteCalibration.parse(job.site), levels=levels_of(job.config),
+        own_ship=None if job.own_ship is None else OwnShip.parse(job.own_ship),
+    )  # fmt: skip
     identity = Identity(job.config.node, "", bundle.id, site.id)
     composition = Composition.of(job.config, bundle, engine, site)
-    _opened.stages = _Stages(job.key, composition, identity, schemas(bundle.labels))
+    _opened.stages = _Stages(job.key, composition, identity, schemas(bundle.labels), site.levels)
     _LOGGER.info("engine %s", report)
     return _opened.stages  # type: ignore[no-any-return]  # a thread-local has no types

@@ -16,6 +16,7 @@ from typing import Any
 from daemon.chosen_bundle import chosen_bundle
 from daemon.compose import Composition
 from daemon.config import Config
+from daemon.levels import settled
 from daemon.site_state import choose_site
 from daemon.sources.audio_file import audio_files
 from models.engines import open_engine
@@ -53,6 +54,8 @@ class Job:
     settings: Mapping[str, Any]
     """All that the records depend on; goes into the manifest."""
     labels: tuple[str, ...]
+    own_ship: bytes | None = None
+    """The own ship's file."""
 
     @property
     def key(self) -> str:
@@ -74,6 +77,9 @@ class Job:
         site = choose_site(config, bundle)
         if site.problem:
             raise InputError(f"site calibration: {site.problem}")
+        if site.own_ship_problem:
+            raise InputError(site.own_ship_problem)
+        config = settled(config)
         n_threads = config.engine.n_threads or 1
         engine, report = open_engine(
             bundle, config.engine.name, max_batch=config.engine.max_batch, n_threads=n_threads,
@@ -105,6 +111,7 @@ class Job:
         return cls(
             str(out), dataclasses.replace(config, engine=chosen), str(bundle.path),
             None if site.calibration is None else site.calibration.raw, json.loads(json.dumps(settings)), bundle.labels,
+            None if site.own_ship is None else site.own_ship.raw,
         )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from daemon.capture.cards import UsbId, card_with, cards, is_gone
 from daemon.capture.devices import CaptureRefused, InputDevice, choose, query
 from daemon.capture.request import Ready, Refusal, Request
 from daemon.ring import SampleRing
@@ -85,7 +86,7 @@ def _come_first() -> int:
 
 def _open(request: Request, memory_fd: int) -> tuple[Any, Ready]:
     nice = _come_first()  # before PortAudio starts threads
-    device = choose(query(), request.device)
+    device = _find(request)
     import sounddevice
 
     columns = tuple(range(device.n_channels)) if request.channels is None else request.channels
@@ -100,7 +101,18 @@ def _open(request: Request, memory_fd: int) -> tuple[Any, Ready]:
     if abs(stream.samplerate - fs) > 0.5:
         raise CaptureRefused(f"{device} was asked for {fs} Hz and gives {stream.samplerate:g} Hz: set that rate")
     latency_s = min(max(float(stream.latency), 0.0), _MAX_LATENCY_S)
-    return stream, Ready(f"{device.name} ({device.host_api})", fs, columns, latency_s, nice)
+    return stream, Ready(f"{device.name} ({device.host_api})", fs, columns, latency_s, nice, device.identity)
+
+
+def _find(request: Request) -> InputDevice:
+    """Look among the cards of the kernel before and after PortAudio does: it crashes on one that has gone."""
+    usb = UsbId.parse(request.device)
+    if usb is not None and isinstance(why := card_with(usb, cards()), str):
+        raise CaptureRefused(why, absent=why.startswith("no "))
+    device = choose(query(), request.device, cards(), request.was)
+    if is_gone(device.name):
+        raise CaptureRefused(f"{device} has gone: /proc/asound/cards does not list it", absent=True)
+    return device
 
 
 def _start(sd: Any, device: InputDevice, fs: int, n_open: int, request: Request, callback: Any) -> Any:  # noqa: ANN401

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from daemon.capture.cards import Card, UsbId, card_with, hw_number
+
 __all__ = ["CaptureRefused", "InputDevice", "choose", "query"]
 
 
@@ -38,6 +40,11 @@ class InputDevice:
     def __str__(self) -> str:
         return f"'{self.name}' ({self.host_api}, {self.n_channels} in, {self.fs:g} Hz)"
 
+    @property
+    def identity(self) -> str:
+        """Name and host API without the number of the card, which changes when it is plugged in anew."""
+        return f"{re.sub(r' *[(]hw:[0-9]+,[0-9]+[)]', '', self.name)} ({self.host_api})"
+
 
 def query() -> list[InputDevice]:
     """Every device with at least one input. Initialises PortAudio: call it in a process that may die.
@@ -65,17 +72,35 @@ def query() -> list[InputDevice]:
     ]
 
 
-def choose(devices: Sequence[InputDevice], pattern: str) -> InputDevice:
+def choose(devices: Sequence[InputDevice], pattern: str, listed: Sequence[Card] = (), was: str = "") -> InputDevice:
     """Return the one device that ``pattern`` means; never a default.
 
     The pattern is compared with the name, without regard to case: equal to it; else part of ``NAME (HOST API)``; else
-    a regular expression found in that.
+    a regular expression found in that. ``usb:VID:PID[:SERIAL]`` is the card with that id among those ``listed``.
+    ``was`` is the identity of the device in use before: then it is that one or none.
 
     Raises
     ------
     CaptureRefused
         If none or several match; the message lists them.
     """
+    found = _of_card(devices, usb, listed) if (usb := UsbId.parse(pattern)) else _named(devices, pattern)
+    if was and found:
+        same = [d for d in found if d.identity == was]
+        if not same:
+            names = ", ".join(map(str, found))
+            raise CaptureRefused(f"'{was}' is gone; '{pattern}' now means {names}, which is not taken", absent=True)
+        found = same
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(map(str, found))
+        raise CaptureRefused(f"'{pattern}' means {len(found)} input devices, name one: {names}")
+    there = ", ".join(map(str, devices)) or "there is none"
+    raise CaptureRefused(f"no input device matches '{pattern}'; input devices: {there}", absent=True)
+
+
+def _named(devices: Sequence[InputDevice], pattern: str) -> list[InputDevice]:
     wanted = pattern.casefold()
     found = [d for d in devices if d.name.casefold() == wanted]
     found = found or [d for d in devices if wanted in f"{d.name} ({d.host_api})".casefold()]
@@ -85,10 +110,11 @@ def choose(devices: Sequence[InputDevice], pattern: str) -> InputDevice:
         except re.error:
             expression = None
         found = [d for d in devices if expression and expression.search(f"{d.name} ({d.host_api})")]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(map(str, found))
-        raise CaptureRefused(f"'{pattern}' means {len(found)} input devices, name one: {names}")
-    there = ", ".join(map(str, devices)) or "there is none"
-    raise CaptureRefused(f"no input device matches '{pattern}'; input devices: {there}", absent=True)
+    return found
+
+
+def _of_card(devices: Sequence[InputDevice], usb: UsbId, listed: Sequence[Card]) -> list[InputDevice]:
+    card = card_with(usb, listed)
+    if isinstance(card, str):
+        raise CaptureRefused(card, absent=card.startswith("no "))
+    return [d for d in devices if hw_number(d.name) == card.number]

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from daemon.capture.request import Ready, Refusal, Request, parse_answer
 from daemon.ring import SampleRing
+from daemon.say_once import SayOnce
 
 __all__ = ["CHILD", "CaptureProcess"]
 
@@ -34,9 +35,12 @@ class CaptureProcess:
     request : Request
     child : sequence of str
         What to start; the words behind are the request, the memory and our process id.
+    say : SayOnce, optional
+        Limits what is logged of its standard error over the lives of many.
     """
 
-    def __init__(self, request: Request, child: Sequence[str] = CHILD) -> None:
+    def __init__(self, request: Request, child: Sequence[str] = CHILD, say: SayOnce | None = None) -> None:
+        self._say = say or SayOnce()
         self.started_ns = time.monotonic_ns()
         self._memory = _anonymous_memory()
         err_read, err_write = os.pipe()
@@ -117,7 +121,9 @@ class CaptureProcess:
         self._n_lines += 1
         if self._n_lines <= _MAX_LINES:
             level = logging.DEBUG if self.ring is None else logging.WARNING  # before: searching for cards
-            _LOGGER.log(level, "capture process %d: %s", self.pid, self._last_line)
+            said = self._say.passes(f"capture process {self.pid}: {self._last_line}", time.monotonic())
+            if said is not None:
+                _LOGGER.log(level, "%s", said)
         elif self._n_lines == _MAX_LINES + 1:
             _LOGGER.warning(
                 "capture process %d writes more than %d lines: the rest is not logged", self.pid, _MAX_LINES

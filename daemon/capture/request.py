@@ -25,6 +25,8 @@ class Request:
     """How long the reader may be away before it is lapped."""
     pace: float = 0.0
     """For a device without a clock (the ALSA ``file`` plugin): hold it back to this many times its rate; 0: never."""
+    was: str = ""
+    """Identity of the device in use before: no other is taken; empty: this is the first time."""
 
     def to_json(self) -> str:
         """One line."""
@@ -50,6 +52,8 @@ class Ready:
     """Between sound and block, as PortAudio says, at most 1 s."""
     nice: int = 0
     """Of the capture process; below 0 it comes before the rest of the machine."""
+    identity: str = ""
+    """To recognise the device by when it comes again."""
 
 
 @dataclass(frozen=True, slots=True)

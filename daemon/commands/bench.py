@@ -14,6 +14,7 @@ BENCHES = {
     "startup": "from the start of the process to the first window, part by part",
     "memory": "memory, threads and open files of a running daemon, and whether they stay",
     "capacity": "how many channels this machine sustains in real time",
+    "delivery": "what keeping records costs, and how fast they come back to who missed them",
     "modes": "milliseconds per window on board, mode by mode, beside the plain fused graph",
 }
 """Each lives in ``daemon/commands/bench_<name>.py``."""

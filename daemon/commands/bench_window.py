@@ -27,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds-per-cell", type=float, default=6.0, metavar="S",
         help="time for each contestant at each batch size, at least five rounds (default: 6)",
     )  # fmt: skip
+    parser.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="recordings: how true the maps are is told of their windows, too"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
 
 
@@ -46,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from calibration.bench.window import bench_window
 
     with shown() as progress:
-        result = bench_window(bundle, args.seconds_per_cell, progress)
+        result = bench_window(bundle, args.seconds_per_cell, args.data, progress)
     if args.json is not None:
         try:
             args.json.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -64,6 +67,9 @@ def _tell(r: dict[str, Any]) -> None:
     for note in r["notes"]:
         print(f"note: {note}")
     _tell_checks(r["checks"])
+    for name, found in r["fidelity"].items():
+        print(f"maps of the likeliest vessel against Score-CAM by all channels, {found['n_windows']} {name} windows: "
+              f"overlap (IoU) {found['iou']:.3f}, rank correlation {found['rank_correlation']:.3f}")  # fmt: skip
     print("\nms per window: median of the rounds, quartiles; ratio: faster peer's time / this row's, paired by round")
     for batch in dict.fromkeys(row["batch"] for row in r["rows"]):
         rows = [row for row in r["rows"] if row["batch"] == batch]
@@ -75,6 +81,15 @@ def _tell(r: dict[str, Any]) -> None:
             ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
             print(f"{row['contestant'] + ' ' + row['precision']:<32}{row['channels']:>9}{row['ms_per_window']:>9.2f}"
                   f"{f'{lo:.2f}..{hi:.2f}':>17}{ratio:>8}   {row['way']}")  # fmt: skip
+    for key, steps in r["factors"].items():
+        told = ", ".join(f"{name} {value:.2f}" for name, value in steps.items())
+        print(f"\n{key.replace('_', ' ')}, against all channels in plain torch: {told}", end="")
+    print("\n\nthe whole call beside its convolutions alone, each on the fastest of ONNX Runtime, OpenVINO and torch:")
+    for name, found in r["limit"].items():
+        print(
+            f"  {name:<26} {found['ms']:8.2f} ms, convolutions alone {found['limit_ms']:.2f} ms: "
+            f"{found['gflop_per_s']:.0f} of {found['limit_gflop_per_s']:.0f} GFLOP/s, {found['share']:.2f} of the limit"
+        )
     print()
     for key, value in r["speedup"].items():
         told = "no peer to compare with" if value is None else f"{value:.2f} times the faster peer"
@@ -87,7 +102,9 @@ def _tell_checks(checks: list[dict[str, Any]]) -> None:
         if "cam_max_abs" in c:
             name = f"{c['contestant']} {c['precision']}"
             print(
-                f"  {name:<30} from torch: logits within {c['logits_max_abs']:.1e}, maps within {c['cam_max_abs']:.1e}"
+                f"  {name:<30} logits within {c['logits_max_abs']:.1e} of torch, maps within {c['cam_max_abs']:.1e} of "
+                f"each other; to Score-CAM by all channels: overlap {c['iou']:.3f}, rank correlation "
+                f"{c['rank_correlation_full']:.3f}"
             )
         else:
             mine, own = (_number(c[key]) for key in ("rank_correlation", "rank_correlation_own_form"))

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="PATH", help="what to write: the bundle's folder, or with --site the file"
     )
-    parser.add_argument("--k", type=int, default=16, help="channels that Score-CAM weighs (default: 16)")
+    parser.add_argument("--k", type=int, help="forward passes of Score-CAM (default: the fewest that keep it true)")
     parser.add_argument(
         "--n-test", type=int, default=20, metavar="N", help="simulated test recordings per label (default: 20)"
     )
@@ -54,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--keep-detected goes with --site only")
     from calibration.build import calibrate_run
 
-    if args.k < 1:
-        raise UsageError(f"--k {args.k}: at least 1 channel is needed")
+    if args.k is not None and args.k < 1:
+        raise UsageError(f"--k {args.k}: at least 1 forward pass is needed")
     if args.n_test < 1:
         raise UsageError(f"--n-test {args.n_test}: at least 1 recording is needed")
     with shown() as progress:

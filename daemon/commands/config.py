@@ -42,7 +42,11 @@ def run(args: argparse.Namespace) -> int:
     bundle = chosen_bundle(config)
     with_hop(bundle.spec, config.window.hop_s)
     every = f"; estimated anew every {config.site.refresh_hours:g} h heard" if config.site.refresh_hours else ""
-    print(f"  site       {choose_site(config, bundle).words()}{every}")
+    site = choose_site(config, bundle)
+    print(f"  site       {site.words()}{every}")
+    for words in site.levels.words(bundle.spec) or ("not calibrated, levels are in dB re FS",):
+        print(f"  hydrophone {words}")
+    print(f"  own ship   {site.own_ship_words()}")
     contacts, gates, alarms = effective_rule(config, bundle).words()
     print(f"  contacts   {contacts}")
     print(f"  gates      {gates}")

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--bundle", type=Path, metavar="BUNDLE", help="bundle to score instead")
     parser.add_argument("--test", type=Path, required=True, metavar="FOLDER", help="recordings to score on")
     add_data_arguments(parser)
-    parser.add_argument("--k", type=int, default=16, help="channels that Score-CAM weighs (default: 16)")
+    parser.add_argument("--k", type=int, help="forward passes of Score-CAM (default: the fewest that keep it true)")
     parser.add_argument(
         "--epochs", type=int, default=None, help="most epochs of training (default: by the number of windows)"
     )
@@ -55,8 +55,8 @@ def run(args: argparse.Namespace) -> int:
     from models.engines import open_engine
     from models.explainer import Explainer
 
-    if args.k < 1:
-        raise UsageError(f"--k {args.k}: at least 1 channel is needed")
+    if args.k is not None and args.k < 1:
+        raise UsageError(f"--k {args.k}: at least 1 forward pass is needed")
     if args.json is not None and not args.json.parent.is_dir():
         raise InputError(f"{args.json}: no such folder {args.json.parent}")
     with shown() as progress, tempfile.TemporaryDirectory(prefix="tonald-") as scratch:

@@ -13,17 +13,18 @@ from typing import Any
 
 from daemon.config import PublishConfig
 from daemon.curve import ClientKeys
+from daemon.journal.bookmark import Bookmark
+from daemon.journal.repair import Repaired
 from daemon.record_file import RecordFile
-from daemon.subscriber import Subscriber
 from daemon.view import LiveTable, format_line
 from daemon.wire import Message
 from models.errors import UsageError
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "client_keys", "run"]
 
-LINES = ("info/", "status/", "signature/", "contact/", "gap/")
+LINES = ("info/", "status/", "signature/", "contact/", "gap/", "forensic/")
 TABLE = (*LINES, "window/")
-JSON = TABLE
+JSON = (*TABLE, "own_ship/")
 Show = Callable[[Message], None]
 
 
@@ -40,6 +41,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save", type=Path, metavar="FILE", help="also write the messages to a new file, for 'tonald verify'"
     )
+    parser.add_argument(
+        "--since",
+        type=int,
+        metavar="SEQ",
+        help="begin with signatures and gaps after this journal_seq (0: all kept)",
+    )
+    parser.add_argument(
+        "--resume", type=Path, metavar="FILE",
+        help="go on after the last journal_seq noted there, and note it there; a new FILE begins now",
+    )  # fmt: skip
+    parser.add_argument(
+        "--replay", metavar="ENDPOINT", help="where to ask for what was missed (default: as the daemon says)"
+    )
+    parser.add_argument("--no-replay", action="store_true", help="do not ask for what was missed, only count it")
     parser.add_argument("--once", type=int, metavar="N", help="end after N messages")
     parser.add_argument(
         "--server-key", type=Path, metavar="FILE", help="the daemon's public key (.pub), if it asks for keys"
@@ -51,28 +66,54 @@ def run(args: argparse.Namespace) -> int:
     """Show messages until Ctrl-C or SIGTERM; then say how many came and how many were lost."""
     if args.once is not None and args.once < 1:
         raise UsageError(f"--once {args.once}: at least 1 message is needed")
-    keys = _keys(args.server_key, args.client_key)
+    if args.no_replay and (args.since is not None or args.resume or args.replay):
+        raise UsageError("--no-replay with --since, --resume or --replay: choose one")
+    if args.since is not None and args.resume is not None:
+        raise UsageError("--since and --resume: the file says where to go on; choose one")
+    if args.since is not None and args.since < 0:
+        raise UsageError(f"--since {args.since}: a journal_seq is 0 or more")
+    keys = client_keys(args.server_key, args.client_key)
+    mark = Bookmark(args.resume) if args.resume else None
     live = not args.json and sys.stdout.isatty() and _has_rich()
     topics = args.topics or (JSON if args.json else TABLE if live or args.save else LINES)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
         saved = stack.enter_context(RecordFile(args.save)) if args.save else None
-        subscriber = stack.enter_context(Subscriber(args.endpoint, topics, keys=keys))
+        repaired = stack.enter_context(
+            Repaired(
+                args.endpoint, topics, keys=keys, replay=args.replay, repair=not args.no_replay,
+                since=mark.seq if mark else args.since, journal=mark.journal if mark else "",
+            )
+        )  # fmt: skip
         try:
-            with _show(subscriber, as_json=args.json, live=live) as show:
-                for n, message in enumerate(subscriber, 1):
+            with _show(repaired, as_json=args.json, live=live) as show:
+                for n, message in enumerate(repaired, 1):
                     if saved is not None:
-                        saved.add(subscriber.frames)
+                        saved.add(repaired.frames)
                     show(message)
+                    if mark is not None:
+                        mark.note(repaired.journal, repaired.seq)
                     if n == args.once:
                         break
         except KeyboardInterrupt:
             pass  # the way to end it
-        sys.stderr.write(f"tonald: {_summary(subscriber)}\n")
+        finally:
+            if mark is not None:
+                mark.write(repaired.journal, repaired.seq)
+        sys.stderr.write(f"tonald: {_summary(repaired)}\n")
     return 0
 
 
-def _keys(server_key: Path | None, client_key: Path | None) -> ClientKeys | None:
+def client_keys(server_key: Path | None, client_key: Path | None) -> ClientKeys | None:
+    """Keys of the two files; None: none were given.
+
+    Raises
+    ------
+    UsageError
+        If one was given without the other.
+    ConfigError
+        If a file cannot be used.
+    """
     if server_key is None and client_key is None:
         return None
     if server_key is None or client_key is None:
@@ -81,10 +122,10 @@ def _keys(server_key: Path | None, client_key: Path | None) -> ClientKeys | None
 
 
 @contextlib.contextmanager
-def _show(subscriber: Subscriber, *, as_json: bool, live: bool) -> Iterator[Show]:
+def _show(repaired: Repaired, *, as_json: bool, live: bool) -> Iterator[Show]:
     if live:
         with LiveTable("tonald") as table:
-            yield lambda message: table.update(message, _summary(subscriber))
+            yield lambda message: table.update(message, _summary(repaired))
     else:
         yield lambda message: print(_json(message) if as_json else format_line(message), flush=True)
 
@@ -102,11 +143,18 @@ def _bytes(value: object) -> str:
     raise TypeError(f"{type(value).__name__} has no place in a message")
 
 
-def _summary(subscriber: Subscriber) -> str:
+def _summary(repaired: Repaired) -> str:
+    subscriber = repaired.subscriber
     losses = subscriber.losses
     parts = [f"{losses.n_heard} messages, {losses.n_lost} lost"]
     if losses.n_lost:
         parts.append("(" + ", ".join(f"{topic} {n}" for topic, n in losses.lost.most_common(3)) + ")")
+    if repaired.n_replayed:
+        parts.append(f"{repaired.n_replayed} by replay")
+    if gone := repaired.n_missing + repaired.n_expired:
+        parts.append(f"{gone} no longer in the journal")
+    if repaired.n_given_up:
+        parts.append(f"{repaired.n_given_up} times nobody replayed what was missed")
     if losses.n_restarts:
         parts.append(f"{losses.n_restarts} restarts of the daemon")
     if subscriber.n_malformed:

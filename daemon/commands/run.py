@@ -22,7 +22,7 @@ from daemon.view import format_line
 from daemon.wire import Message
 from models.errors import AudioFormatError, UsageError
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "add_source_words", "run", "settings", "start_logging"]
 
 _LOGGER = logging.getLogger("tonald")
 
@@ -32,16 +32,7 @@ ONCE_WAIT_S = 5.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the command's words."""
-    parser.add_argument("--config", metavar="FILE", type=Path, help="settings; what is given below goes before them")
-    parser.add_argument(
-        "--source", metavar="WHAT", help="file, folder, '-' (raw PCM), 'ocean[:SCENARIO]', 'device:NAME'"
-    )
-    parser.add_argument("--fs", type=int, help="sample rate in Hz, of raw PCM, a sound card or the simulated ocean")
-    parser.add_argument("--channels", metavar="C[,C...]", help="which channels, counted from 0")
-    parser.add_argument("--n-channels", type=int, help="channels of raw PCM or of the simulated ocean")
-    parser.add_argument("--format", choices=("s16le", "s24le", "s32le", "f32le"), help="of raw PCM")
-    parser.add_argument("--realtime", action="store_true", help="pace files as if live")
-    parser.add_argument("--join", action="store_true", help="several files are one stream, gaps from their times")
+    add_source_words(parser)
     parser.add_argument("--bundle", metavar="FOLDER", help="instead of the shipped one")
     parser.add_argument("--engine", choices=("auto", "tensorrt", "openvino", "onnxruntime"))
     parser.add_argument("--publish", metavar="ENDPOINT", action="append", help="tcp://127.0.0.1:PORT or ipc://PATH")
@@ -56,8 +47,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shown.add_argument("--verbose", action="store_true", help="print each window, also those with signatures")
 
 
+def add_source_words(parser: argparse.ArgumentParser) -> None:
+    """Define the words that say what is listened to."""
+    parser.add_argument("--config", metavar="FILE", type=Path, help="settings; what is given below goes before them")
+    parser.add_argument(
+        "--source", metavar="WHAT", help="file, folder, '-' (raw PCM), 'ocean[:SCENARIO]', 'device:NAME'"
+    )
+    parser.add_argument("--fs", type=int, help="sample rate in Hz, of raw PCM, a sound card or the simulated ocean")
+    parser.add_argument("--channels", metavar="C[,C...]", help="which channels, counted from 0")
+    parser.add_argument("--n-channels", type=int, help="channels of raw PCM or of the simulated ocean")
+    parser.add_argument("--format", choices=("s16le", "s24le", "s32le", "f32le"), help="of raw PCM")
+    parser.add_argument("--realtime", action="store_true", help="pace files as if live")
+    parser.add_argument("--join", action="store_true", help="several files are one stream, gaps from their times")
+
+
 def settings(args: argparse.Namespace) -> Config:
-    """Settings of the file, if any, under those of the command line."""
+    """Settings of the file, if any, under those of the command line; words that a command lacks were not given."""
     config = Config.load(args.config) if args.config else Config()
     source = parse_source(args.source, config.source) if args.source is not None else config.source
     channels = None if args.channels is None else _channels(args.channels)
@@ -65,7 +70,13 @@ def settings(args: argparse.Namespace) -> Config:
         "fs": args.fs, "channels": channels, "n_channels": args.n_channels, "sample_format": args.format,
         "realtime": args.realtime or None, "join": args.join or None,
     }  # fmt: skip
-    source = dataclasses.replace(source, **{k: v for k, v in given.items() if v is not None})
+    config = dataclasses.replace(
+        config, source=dataclasses.replace(source, **{k: v for k, v in given.items() if v is not None})
+    )
+    return _of_daemon(args, config) if hasattr(args, "publish") else config
+
+
+def _of_daemon(args: argparse.Namespace, config: Config) -> Config:
     publish = config.publish
     if args.publish:
         publish = dataclasses.replace(publish, endpoints=tuple(args.publish))
@@ -74,7 +85,7 @@ def settings(args: argparse.Namespace) -> Config:
         publish = dataclasses.replace(publish, wait_subscriber_s=wait)
     engine = dataclasses.replace(config.engine, name=args.engine) if args.engine else config.engine
     bundle = config.bundle if args.bundle is None else args.bundle
-    return dataclasses.replace(config, source=source, publish=publish, engine=engine, bundle=bundle)
+    return dataclasses.replace(config, publish=publish, engine=engine, bundle=bundle)
 
 
 def _channels(text: str) -> tuple[int, ...]:
@@ -117,6 +128,7 @@ def supervise(
         if hang_up is not None and hang_up.is_set():
             hang_up.clear()
             service.reread_keys()
+            service.resume_source()
         now = time.monotonic()
         if manager.watchdog_s and now >= due and now - service.last_turn < manager.watchdog_s / 2:
             manager.alive(str(service.counts))
@@ -141,6 +153,7 @@ class _JournalFormatter(logging.Formatter):
 
 def _printer(*, all_windows: bool, silent_windows: bool) -> Callable[[Message], None]:
     """Print signatures, gaps and states; windows too, or those that no signature speaks for."""
+    said: dict[str, str] = {}
 
     def show(message: Message) -> None:
         if message.family == "window":
@@ -151,7 +164,12 @@ def _printer(*, all_windows: bool, silent_windows: bool) -> Callable[[Message], 
                 return
         elif message.family not in ("signature", "gap", "status"):
             return
-        sys.stdout.write(format_line(message) + "\n")
+        line = format_line(message)
+        if message.family == "status":  # the checks of a channel repeat it once a minute
+            if said.get(message.topic) == line:
+                return
+            said[message.topic] = line
+        sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
     return show

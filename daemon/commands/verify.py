@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     records, precision = _records(args.message, args.recording.name)
     bundle = chosen_bundle(config, args.bundle)
     with Recording(args.recording, args.column) as recording:
+        records = _within(records, recording)
         c = config.engine
         engine, _ = open_engine(
             bundle, c.name, max_batch=c.max_batch, n_threads=c.n_threads or os.cpu_count(), graphs=graphs_of(bundle),
@@ -97,6 +98,29 @@ def _records(path: Path, recording: str) -> tuple[list[Message], str | None]:
     if not kept:
         raise InputError(f"{path}: no window/ or signature/ of the stream {recording}")
     return kept, precision
+
+
+def _within(records: list[Message], recording: Recording) -> list[Message]:
+    """Of a file with the daemon's own side-car: those of its stream that lie in the span it states."""
+    take = recording.take
+    if take is None:
+        return records
+    stream, end = (take.stamp.stream, take.epoch), take.first_sample + take.n_samples
+    mine = [r for r in records if (r.body["publisher"], r.body["epoch"]) == stream]
+    if not mine:
+        return records
+    inside = [
+        r for r in mine
+        if r.body["first_sample"] >= take.first_sample and r.body["first_sample"] + r.body["n_samples"] <= end
+    ]  # fmt: skip
+    if not inside:
+        raise InputError(
+            f"{recording.path}: none of {len(mine)} records lies in it: "
+            f"it holds samples {take.first_sample} to {end - 1}"
+        )
+    if len(inside) < len(records):
+        sys.stderr.write(f"tonald: {len(records) - len(inside)} records outside {recording.path.name} passed over\n")
+    return inside
 
 
 def _verify(verifier: Verifier, records: list[Message], recording: Recording, *, verbose: bool) -> Counter[Outcome]:

@@ -16,6 +16,7 @@ from daemon.frames import AudioBlock, ClockState, Event, Gap, SourceState, Strea
 from daemon.sources.channels import pick
 from daemon.sources.container import truncation
 from daemon.sources.file_time import StartTime, time_of_first_sample
+from daemon.takes.side_car import Take, read_take
 from models.errors import AudioFormatError, InputError, TonaldError
 
 __all__ = ["EXTENSIONS", "AudioFileSource", "audio_files"]
@@ -307,11 +308,13 @@ def _join_plan(files: Iterable[Path], channels: Sequence[int] | None) -> dict[Pa
     """
     starts: dict[Path, int] = {}
     first: _Recording | None = None
+    origin: Take | None = None
     end = 0
     for path in files:
         now = _Recording.open(path, channels)
         now.close()
-        first = first or now
+        if first is None:
+            first, origin = now, read_take(path)
         if (now.fs, now.audio.channels) != (first.fs, first.audio.channels):
             raise AudioFormatError(
                 f"{path}: {now.fs} Hz, {now.audio.channels} channel(s) cannot join {first.path.name} with "
@@ -322,7 +325,10 @@ def _join_plan(files: Iterable[Path], channels: Sequence[int] | None) -> dict[Pa
                 f"{path}: cannot be joined, its start time is unknown: put it into the name (20220925T223450Z) "
                 f"or into {path.with_suffix('.json').name} as t_first_sample_ns"
             )
+        take = read_take(path)
         at = ((now.start.t_ns - first.start.t_ns) * now.fs + _NS // 2) // _NS
+        if origin is not None and take is not None and take.same_stream(origin):
+            at = take.first_sample - origin.first_sample  # counted, not measured
         if at < end - max(1, now.start.resolution_ns * now.fs // _NS):
             raise AudioFormatError(
                 f"{path}: cannot be joined, it begins {(end - at) / now.fs:.3f} s before the end of the file before it"

@@ -6,17 +6,21 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from daemon.capture.audit import ClockAudit
+from daemon.capture.epoch import CardEpoch
+from daemon.capture.hearing import Hearing
 from daemon.capture.process import CHILD, CaptureProcess
 from daemon.capture.request import Ready, Refusal, Request
+from daemon.capture.retry import OnLoss, Retry
 from daemon.frames import AudioBlock, Backlog, ClockState, Event, Gap, SourceState, StreamEnd, StreamStart
 from daemon.ring import SampleRing
+from daemon.say_once import SayOnce
 from models.errors import DeviceError
 
 __all__ = ["PortAudioSource"]
+
 
 _NS = 1_000_000_000
 _POLL_S = 0.005
@@ -24,28 +28,8 @@ _MAX_RATE_ERROR = 0.05
 """Of the nominal rate, over one span of the audit; a quartz is off by 0.0001."""
 
 
-@dataclass(slots=True)
-class _Epoch:
-    """The stream under way; positions count from the start of the child's ring."""
-
-    ready: Ready
-    ring: SampleRing
-    base: int
-    """Ring index of the epoch's sample 0."""
-    at: int
-    """Ring index of the next sample to give."""
-    t_first_ns: int
-    """CLOCK_MONOTONIC of sample 0."""
-    stamp: tuple[int, int] | None = None
-    """Sample count of the epoch and CLOCK_MONOTONIC, the least late since the last block given."""
-
-    def note(self, n_written: int, t_ns: int) -> None:
-        """Keep the stamp if it is the least late one: one can come late but hardly early."""
-        n = n_written - self.base
-        if n <= 0:
-            return
-        if self.stamp is None or t_ns - self.stamp[1] < (n - self.stamp[0]) * _NS // self.ready.fs:
-            self.stamp = n, t_ns
+STABLE_S = 30.0
+"""A child that lived for so long was well: the next is tried without delay."""
 
 
 class PortAudioSource:
@@ -55,11 +39,12 @@ class PortAudioSource:
     inputs as the highest channel asked needs, and columns are picked: nothing is mixed. A rate other than asked is
     refused.
 
-    The child is replaced when its blocks stop for ``max_age_s``, come at a rate more than 5 % off, or the process
-    dies; attempts are 0.5 s to 30 s apart, for ever. Each child is a new epoch; so is the stream after a loss that
-    the card tells of or the clock shows. The length of such a gap is measured by CLOCK_MONOTONIC; its error is the
-    latency of the card before and after. If the reader is away for more than ``ring_s``, the gap is exact and within
-    the epoch.
+    The child is replaced when its blocks stop for ``max_age_s``, come at a rate more than 5 % off, hold no signal on
+    any channel for ``silent_s``, or the process dies; attempts are 0.5 s to 30 s apart, for ever, and the wait grows
+    until a child has lived for ``STABLE_S``. After samples without signal a new child is taken once it is heard. Each
+    child is a new epoch; so is the stream after a loss that the card tells of or the clock shows. The length of such a
+    gap is measured by CLOCK_MONOTONIC; its error is the latency of the card before and after. If the reader is away
+    for more than ``ring_s``, the gap is exact and within the epoch.
 
     UTC of an epoch's first sample is the system clock when its first block came, less the block; the card's own
     latency before that is unknown. The child is bound to the thread that makes the source: let that thread live.
@@ -86,6 +71,10 @@ class PortAudioSource:
         Time for a child to open the card and give its first block.
     backoff_s : (float, float)
         First and longest wait between attempts.
+    silent_s : float
+        Without signal for so long (daemon.capture.hearing) the card is lost; 0: never.
+    on_loss : "wait", "exit" or "pause"
+        When the card is lost: try for ever to get the same one back; raise; or wait for ``resume``.
     child : sequence of str
         What is started to capture, see :class:`daemon.capture.process.CaptureProcess`.
 
@@ -112,18 +101,23 @@ class PortAudioSource:
         max_age_s: float = 1.5,
         start_timeout_s: float = 10.0,
         backoff_s: tuple[float, float] = (0.5, 30.0),
+        silent_s: float = 2.0,
+        on_loss: OnLoss = "wait",
         child: Sequence[str] = CHILD,
     ) -> None:
         self.name = name
         self._request = Request(device, fs or 0, None if channels is None else tuple(channels), latency_s, ring_s, pace)
         self._block_s, self._max_age_s, self._start_timeout_s = block_s, max_age_s, start_timeout_s
-        self._backoff_s, self._child = backoff_s, tuple(child)
+        self._retry, self._child = Retry(*backoff_s), tuple(child)
+        self._silent_s, self._on_loss = silent_s, on_loss
+        self._say = SayOnce()
+        self._listening = False  # the last child gave no signal: the next is taken once it is heard
+        self._over: DeviceError | None = None
         self._events: deque[Event] = deque()
         self._process: CaptureProcess | None = None
         self._ready: Ready | None = None
-        self._epoch: _Epoch | None = None
-        self._n_epochs = self._n_retries = 0
-        self._retry_at = 0.0
+        self._epoch: CardEpoch | None = None
+        self._n_epochs = 0
         self._lost_at: tuple[int, int, int, str] | None = None  # epoch, its length, CLOCK_MONOTONIC of its end, why
         self._breaks: deque[int] = deque()
         self._n_breaks = 0
@@ -144,10 +138,18 @@ class PortAudioSource:
         return self._process.pid if self._process else None
 
     def read(self, timeout_s: float) -> Event | None:
-        """Next event; None if nothing came within ``timeout_s``."""
+        """Next event; None if nothing came within ``timeout_s``.
+
+        Raises
+        ------
+        DeviceError
+            If the card was lost and ``on_loss`` is "exit"; what led to it was given before.
+        """
         deadline = time.monotonic() + max(timeout_s, 0.0)
         while not self._closed:
             if not self._events:
+                if self._over is not None:
+                    raise self._over
                 self._turn()
             if self._events:
                 return self._events.popleft()
@@ -163,6 +165,10 @@ class PortAudioSource:
         waiting_s = 0.0 if e is None else max(0, e.ring.n_written - e.at) / e.ready.fs
         return Backlog(waiting_s, self._request.ring_s)
 
+    def resume(self) -> None:
+        """Look for the card now, paused or not; may be called by another thread."""
+        self._retry.resume()
+
     def close(self) -> None:
         """Kill the child; may be called twice."""
         self._closed = True
@@ -171,7 +177,8 @@ class PortAudioSource:
     def _turn(self) -> None:
         """One step of whatever is under way: waiting, starting, running."""
         if self._process is None:
-            if time.monotonic() >= self._retry_at:
+            if self._retry.due:
+                self._retry.trying()
                 self._spawn()
             return
         if self._ready is None:
@@ -179,7 +186,7 @@ class PortAudioSource:
             if isinstance(said, Ready):
                 self._take(said)
             elif said is not None:
-                self._fail(said.detail)
+                self._fail(said.detail, "waiting" if said.absent else "refused")
             elif self._age_s(self._process.started_ns) > self._start_timeout_s:
                 self._fail(f"'{self._request.device}' did not open within {self._start_timeout_s:g} s")
             return
@@ -188,8 +195,8 @@ class PortAudioSource:
         assert ring is not None
         n_written, t_written_ns = ring.position()
         if n_written:
-            if self._epoch is None:
-                self._begin(self._ready, ring, 0)
+            if self._epoch is None and (base := self._hearing.listen(ring) if self._listening else 0) is not None:
+                self._begin(self._ready, ring, base)
             if self._epoch is not None:
                 self._epoch.note(n_written, t_written_ns)
             self._give()
@@ -209,6 +216,11 @@ class PortAudioSource:
         elif (age_s := self._age_s(t_written_ns)) > self._max_age_s:
             self._drain()
             self._fail(f"no samples for {age_s:.1f} s")
+        elif why := self._hearing.lost:
+            self._listening = True
+            self._fail(why)
+        elif self._epoch is None:
+            return
         elif found := self._audit.add(n_written, t_written_ns):
             if abs(found.fs / self._audit.fs - 1) > _MAX_RATE_ERROR:
                 self._drain()
@@ -220,11 +232,14 @@ class PortAudioSource:
     def _take(self, ready: Ready) -> None:
         """Keep rate and channels of the first start for all later ones."""
         self._ready = ready
-        self._request = dataclasses.replace(self._request, fs=ready.fs, channels=ready.columns)
+        self._request = dataclasses.replace(self._request, fs=ready.fs, channels=ready.columns, was=ready.identity)
+        self._hearing = Hearing(ready.fs, len(ready.columns), self._silent_s)
         self._breaks.clear()
         self._n_breaks = 0
 
     def _begin(self, ready: Ready, ring: SampleRing, base: int) -> None:
+        self._listening = False
+        self._hearing.reset(0)
         n, t_ns = ring.position()
         t_first_ns = t_ns - (n - base) * _NS // ready.fs
         if self._lost_at is not None:
@@ -233,10 +248,10 @@ class PortAudioSource:
             err_ns = round(ready.latency_s * _NS)
             self._events.append(Gap(self.name, epoch, n_samples, None, duration_ns, err_ns, why))
             self._lost_at = None
-        if self._n_retries:
-            self._events.append(SourceState(self.name, "running", f"{ready.device} is back", self._n_retries))
-            self._n_retries = 0
-        self._epoch = _Epoch(ready, ring, base, base, t_first_ns)
+        if self._retry.n:
+            self._events.append(SourceState(self.name, "running", f"{ready.device} is back", self._retry.n))
+            self._retry.n = 0
+        self._epoch = CardEpoch(ready, ring, base, base, t_first_ns)
         self._audit = ClockAudit(ready.fs * (self._request.pace or 1.0))
         t_utc_ns = time.time_ns() - (time.monotonic_ns() - t_first_ns)
         names = tuple(f"ch{c}" for c in ready.columns)
@@ -264,8 +279,10 @@ class PortAudioSource:
             lost_ns = got.n_lost * _NS // e.ready.fs
             why = f"read too late: the ring holds {self._request.ring_s:g} s"
             self._events.append(Gap(self.name, epoch, e.at - e.base, got.n_lost, lost_ns, 0, why))
+            self._hearing.reset(got.first)
         if got.x.shape[1]:
             got.x.setflags(write=False)
+            self._hearing.process(got.x)
             self._events.append(AudioBlock(self.name, epoch, got.first - e.base, e.ready.fs, got.x, e.stamp))
             e.stamp = None
         e.at = got.first + got.x.shape[1]
@@ -289,26 +306,32 @@ class PortAudioSource:
         """End the epoch after the last sample given."""
         if (e := self._epoch) is None:
             return
-        n_samples = e.at - e.base
+        n_samples = e.n_given
         self._events.append(StreamEnd(self.name, self._n_epochs - 1, n_samples, final=False, problem=why))
         self._lost_at = (self._n_epochs - 1, n_samples, e.t_first_ns + n_samples * _NS // e.ready.fs, why)
         self._epoch = None
 
-    def _fail(self, why: str) -> None:
-        """Give up this child; another will be tried."""
+    def _fail(self, why: str, state: Literal["waiting", "refused"] = "waiting") -> None:
+        """Give up this child; another will be tried, if the settings want that."""
+        if self._epoch is not None and self._epoch.n_given >= STABLE_S * self._epoch.ready.fs:
+            self._retry.was_well()
         self._finish(why)
         self._kill()
-        self._wait(why)
+        if self._n_epochs and self._on_loss == "exit":
+            self._over = DeviceError(f"sound card '{self._request.device}' is lost: {why} (source.on_loss = 'exit')")
+        else:
+            self._wait(why, state)
 
-    def _wait(self, why: str) -> None:
-        first_s, most_s = self._backoff_s
-        self._retry_at = time.monotonic() + min(most_s, first_s * 2.0 ** min(self._n_retries, 30))
-        self._n_retries += 1
-        self._events.append(SourceState(self.name, "waiting", why, self._n_retries))
+    def _wait(self, why: str, state: Literal["waiting", "refused"] = "waiting") -> None:
+        paused = self._n_epochs > 0 and self._on_loss == "pause"
+        self._retry.failed(paused=paused)
+        if paused:
+            why += "; paused (source.on_loss): SIGHUP looks for it again"
+        self._events.append(SourceState(self.name, state, why, self._retry.n))
 
     def _spawn(self) -> CaptureProcess:
         try:
-            self._process = CaptureProcess(self._request, self._child)
+            self._process = CaptureProcess(self._request, self._child, self._say)
         except OSError as e:
             raise DeviceError(f"the capture process cannot be started: {e}") from e
         return self._process

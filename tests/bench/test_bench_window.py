@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from calibration.bench import contestants, rounds
-from calibration.bench.checks import LIMIT, check, rank_correlation
+from calibration.bench.checks import LIMIT, check, rank_correlation, true_to_all
 from calibration.bench.peers import PEERS
 from calibration.bench.window import BATCHES, windows_for_bench
 from calibration.precision import tolerances
@@ -24,6 +24,7 @@ from models.bundle import Bundle, Representatives, Thresholds, write_bundle
 from models.errors import BundleError, EngineError
 from models.export import export_graphs
 from models.features import FeatureSpec
+from models.graphs import OUTPUTS, build_graphs
 from models.import_onnx import spec_cnn_from_onnx
 from models.spec_cnn import SpecCnn, SpecCnnConfig
 from tests.toy_bundle import graph_bytes
@@ -102,10 +103,11 @@ def test_windows_are_different_simulated_ones_of_test_seeds(x: np.ndarray) -> No
 
 def test_engines_equal_the_rebuilt_network(bundle: Bundle, x: np.ndarray) -> None:
     engines, _ = contestants.engines(bundle, len(x), 1)
-    found = check(rebuilt(bundle), x, K, FILL, engines, [])
+    found = check(rebuilt(bundle), x, FILL, engines, [])
     full = [f for f in found if f["precision"] == "f32"]
     assert {f["contestant"] for f in full} == {"tonald, openvino", "tonald, onnxruntime"}
     assert max(max(f["cam_max_abs"], f["logits_max_abs"]) for f in full) <= LIMIT
+    assert all(0.0 <= f["iou"] <= 1.0 and -1.0 <= f["rank_correlation_full"] <= 1.0 for f in full)
 
 
 def test_another_network_is_not_compared(bundle: Bundle, x: np.ndarray) -> None:
@@ -113,14 +115,14 @@ def test_another_network_is_not_compared(bundle: Bundle, x: np.ndarray) -> None:
     other.classes.bias.data[0] += 2 * LIMIT
     engines, _ = contestants.engines(bundle, len(x), 1)
     with pytest.raises(EngineError, match="logits_max_abs"):
-        check(other, x, K, FILL, engines, [])
+        check(other, x, FILL, engines, [])
 
 
 def test_all_ways_of_a_contestant_give_the_same_maps(bundle: Bundle, x: np.ndarray) -> None:
     network = rebuilt(bundle)
     engines, _ = contestants.engines(bundle, len(x), 1)
     peers, _ = contestants.peers(network)
-    for c in [*(e for e in engines if e.precision == "f32"), *contestants.references(network, K, FILL), *peers]:
+    for c in [*(e for e in engines if e.precision == "f32"), *contestants.references(network, K, FILL, None), *peers]:
         ways = [*c.ways(len(x)), contestants.in_pieces(c.ways(1)[0], 1)]
         want = ways[0].run(x).copy()
         assert len(want) == len(x)
@@ -136,7 +138,7 @@ def test_peer_explains_the_same_network(name: str, bundle: Bundle, x: np.ndarray
     peer = [p for p in peers if p.name.startswith(name)]
     if not peer:
         pytest.skip(next(n for n in notes if n.startswith(name)))
-    (found,) = check(network, x, K, FILL, [], peer)
+    (found,) = check(network, x, FILL, [], peer)
     # the libraries enlarge the maps before or after scaling, and with other corners: not equal, but nearly
     assert found["rank_correlation_own_form"] > 0.95
 
@@ -157,11 +159,21 @@ def test_bench_window_writes_figures_that_agree(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "bench.json"
+    soundfile = pytest.importorskip("soundfile", reason="the audio extra is not installed")
+    rng = np.random.default_rng(0)
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / name, 0.1 * rng.standard_normal(6 * SPEC.fs_model), SPEC.fs_model)
     words = ["bench", "window", "--bundle", str(bundle.path), "--seconds-per-cell", "0.01", "--json", str(file)]
-    assert main(words) == 0
+    assert main([*words, "--data", str(tmp_path)]) == 0
     result = json.loads(file.read_text())
     out = capsys.readouterr().out
     assert result["k"] == K
+    assert result["fidelity"]["recorded"]["n_windows"] == 2
+    assert 0.0 <= result["fidelity"]["simulated"]["iou"] <= 1.0
+    for n in BATCHES:
+        by_hand = {r["contestant"]: r["ms_per_window"] for r in result["rows"] if r["batch"] == n}
+        ratio = by_hand["torch reference, all"] / by_hand[f"torch reference, top {K}"]
+        assert result["factors"][f"batch_{n}"]["channels, all to k"] == pytest.approx(ratio)
     assert result["cpu"] in out
     for n in BATCHES:
         rows = [r for r in result["rows"] if r["batch"] == n]
@@ -216,6 +228,23 @@ class Clock:
             self.now += seconds * self.factor
 
         return spend
+
+
+@pytest.mark.parametrize("k", [1, 8])
+def test_maps_of_all_channels_are_true_to_themselves(bundle: Bundle, network: SpecCnn, x: np.ndarray, k: int) -> None:
+    graphs = build_graphs(network, torch.from_numpy(np.array(bundle.class_masks)), k, FILL)
+
+    class Engine:
+        max_batch = 4
+
+        def run(self, graph: str, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            with torch.no_grad():
+                out = graphs[graph](*(torch.from_numpy(t) for t in tensors.values()))
+            return dict(zip(OUTPUTS[graph], (t.numpy() for t in out), strict=True))
+
+    told = true_to_all(network, types.SimpleNamespace(engine=Engine()), x, FILL)  # type: ignore[arg-type]
+    assert told["n_windows"] == len(x)
+    assert (told["iou"] > 0.98 and told["rank_correlation"] > 0.9999) == (k == network.n_channels)
 
 
 def test_timed_pairs_what_slows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,9 @@ HEAVY = ("torch", "sklearn", "matplotlib", "onnx", "onnxscript", "rich", "soundd
 VESSEL_SIDE = (
     "daemon.cli", "daemon.service", "daemon.commands.run", "daemon.commands.listen", "daemon.commands.demo",
     "daemon.sources.audio_file", "daemon.sources.raw_pcm", "daemon.sources.portaudio", "daemon.sources.simulated",
-    "daemon.sources.timed", "daemon.commands.verify", "models.bundle", "models.engines", "models.explainer",
+    "daemon.sources.timed", "daemon.commands.verify", "daemon.commands.doctor", "daemon.commands.selftest",
+    "daemon.commands.record", "daemon.commands.freeze", "daemon.commands.support", "models.bundle", "models.engines",
+    "models.explainer",
     "calibration.ocean", "calibration.truth",
 )  # fmt: skip
 
@@ -67,7 +69,7 @@ def test_no_other_distribution_provides_our_import_names() -> None:
 
 def test_every_command_has_its_module_and_help() -> None:
     for name in COMMANDS:
-        assert (ROOT / "daemon" / "commands" / f"{name}.py").exists(), name
+        assert (ROOT / "daemon" / "commands" / f"{name.replace('-', '_')}.py").exists(), name
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,9 +1,12 @@
 """Extraction: threshold, lines inside the mask, and sources without a name."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from daemon.extract import UNKNOWN, Extractor, Limits
+from calibration.own_ship import OwnLine, OwnShip
+from daemon.extract import UNKNOWN, Extractor, Limits, Own
 from daemon.frames import Detection, Verdict, Window
 from models.features import FeatureSpec, windows_of
 from models.tracks import TrackFinder
@@ -75,3 +78,42 @@ def test_vessel_mode_keeps_all_coherent_lines_and_says_whose_they_are() -> None:
     assert [line.label_probability > 0.5 for line in lines] == [True, False, False]
     assert signature.mask[[50, 100, 155]].all()
     assert signature.mask.mean() < 0.05
+
+
+def own_ship(*freq_hz: float) -> OwnShip:
+    lines = tuple(OwnLine(lo_hz=f, hi_hz=f, share=1.0, level_db_re_fs=-50.0) for f in freq_hz)
+    return OwnShip(bundle="b", version=1, created="", data="", tolerance_hz=1.0, channels={"0": lines})
+
+
+@pytest.mark.parametrize(
+    ("owned", "marked", "whole"),
+    [((), [False, False], False), ((100.0,), [True, False], False), ((100.0, 200.0), [True, True], True)],
+)
+def test_class_for_which_nothing_but_the_own_ship_speaks_is_marked(
+    owned: tuple[float, ...], marked: list[bool], whole: bool
+) -> None:
+    mix = np.zeros((SPEC.n_freq, SPEC.n_time), np.float32)
+    mix[49:52] = mix[99:102] = 0.8  # around 100 and 200 Hz
+    extractor = Extractor(SPEC, Limits({"a": 0.5}, None, 3.0, 0), own=Own(own_ship(*owned)))
+    (signature,), lines = extractor.process(window_with([100.0, 200.0]), verdict("a", mix))
+    assert [line.own_ship for line in lines] == marked
+    assert signature.own_ship == whole
+
+
+def test_own_ship_comes_behind_what_is_heard_beside_it() -> None:
+    ours, theirs = (np.zeros((SPEC.n_freq, SPEC.n_time), np.float32) for _ in range(2))
+    ours[49:52], theirs[99:102] = 0.8, 0.8
+    both = verdict("a", ours)
+    both = dataclasses.replace(both, detections=(*both.detections, Detection("b", 0.8, theirs)))
+    extractor = Extractor(SPEC, Limits({"a": 0.5, "b": 0.5}, None, 3.0, 0), own=Own(own_ship(100.0)))
+    signatures, _ = extractor.process(window_with([100.0, 200.0]), both)
+    assert [(s.label, s.own_ship) for s in signatures] == [("b", False), ("a", True)]
+
+
+@pytest.mark.parametrize(("least", "is_own"), [(1.0, False), (2.5, True)])
+def test_unknown_beside_the_own_ship_needs_as_many_lines_as_hold_a_contact(least: float, is_own: bool) -> None:
+    window = window_with([90.0, 120.0, 230.0, 270.0, 335.0])  # 120 Hz is hum
+    extractor = Extractor(SPEC, Limits({"a": 0.5}, None, 3.0, 0), own=Own(own_ship(90.0, 270.0), least))
+    (signature,) = extractor.process(window, verdict(None, None, unknown=True))[0]
+    assert [line.own_ship for line in signature.lines] == [True, False, False, True, False]
+    assert signature.own_ship == is_own

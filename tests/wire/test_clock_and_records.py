@@ -101,7 +101,8 @@ def test_signature_without_masks_sends_the_count_of_cells_alone(contract: Simple
     records = contract.known_records()
     r = recorder(masks=False)
     told: list[Message] = [m for record in records for m in r.process(record)]
-    assert {m.family for m in told} == {"status", "window", "signature", "contact", "demon", "gap"}
+    families = {"status", "window", "signature", "own_ship", "contact", "demon", "gap", "forensic"}
+    assert {m.family for m in told} == families
     (signature,) = [m for m in told if m.family == "signature"]
     assert signature.arrays == ()
     assert signature.body["mask_cells"] == 3

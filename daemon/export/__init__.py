@@ -1,0 +1,1 @@
+"""Records as other programs take them: Raven selection tables, CSV, SigMF."""
