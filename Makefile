@@ -9,7 +9,7 @@ PINS := pyproject.toml constraints.txt
 RUN_STAMP := $(VENV)/.run-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
 DEV_STAMP := $(VENV)/.dev-$(shell cat $(PINS) Makefile | cksum | cut -d' ' -f1)
 
-.PHONY: help run demo test test-all check check-tensorrt bench bundle venv system notices clean
+.PHONY: help run demo test test-all check check-tensorrt bench bundle faults soak fuzz venv system notices clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -38,6 +38,15 @@ check-tensorrt: $(DEV_STAMP)  ## the TensorRT engine, proved as far as no card i
 
 bench: $(DEV_STAMP)  ## speed of one explained window, against the peers, in one run
 	$(TONALD) bench window
+
+faults: $(DEV_STAMP)  ## cause every fault of the catalogue, write docs/faults.md (about 30 minutes)
+	$(BIN)/python -m tests.faults
+
+soak: $(DEV_STAMP)  ## a day of sound through the daemon at full speed: nothing lost, memory flat (about 40 minutes)
+	$(BIN)/python -m tests.soak --hours 24
+
+fuzz: $(DEV_STAMP)  ## a million damaged messages, settings, bundles, recordings and keys
+	$(BIN)/python -m tests.fuzz --cases 1000000
 
 system:  ## Debian packages for sound cards and for the capture tests (as root)
 	apt-get update -qq

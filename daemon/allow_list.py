@@ -64,7 +64,7 @@ def _in_file(path: Path) -> list[PublicKey]:
     text = read_guarded(path, WHAT, OPEN, "go-w").decode("utf-8", "replace")
     try:
         entries = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as e:
+    except (ValueError, RecursionError) as e:  # no TOML, a number of thousands of digits, nested too deep
         raise ConfigError(f'{WHAT}: {path}: {e}; write one line for each client: bridge = "PUBLIC KEY"') from e
     for name, value in entries.items():
         if not isinstance(value, str):

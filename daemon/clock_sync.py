@@ -8,6 +8,7 @@ holds for every NTP or PTP daemon. A system-call filter may refuse it; then ``ch
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import shutil
 import subprocess
@@ -90,6 +91,8 @@ def parse_tracking(text: str) -> SyncState | None:
     try:
         offset_s, delay_s, dispersion_s = abs(float(fields[4])), float(fields[10]), float(fields[11])
     except ValueError:
+        return None
+    if not math.isfinite(offset_s + dispersion_s + delay_s):
         return None
     if fields[13].lower().startswith("not") or fields[0] == _LOCAL:
         return SyncState(False, None, "chrony")

@@ -15,6 +15,7 @@ from models.bundle import Bundle
 from models.check import CheckedExplainer
 from models.demon import DemonSpec
 from models.engines.base import Engine
+from models.engines.proved import ProvedEngine
 from models.errors import ConfigError
 from models.explainer import GRAPHS, Explainer, graphs_of
 from models.features import FeatureSpec
@@ -55,6 +56,7 @@ class Composition:
         rule = effective_rule(config, bundle)
         own = None if site.own_ship is None else Own(site.own_ship, max(1.0, rule.rule.hold_gate(UNKNOWN)))
         extractor = SiteExtractor(spec, limits, wanted.nominal, site.calibration, wanted.mode, own)
+        engine = ProvedEngine(engine, bundle)
         explain = config.explanation
         slow_anyway = explain.mode == "full" or explain.check_every == 0 or len(graphs_of(bundle)) == len(GRAPHS)
         full = None if slow_anyway else Explainer(bundle, engine, "full")

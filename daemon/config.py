@@ -407,7 +407,7 @@ class Config:
         """Check TOML text; ``name`` stands for it in messages."""
         try:
             values = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as e:
+        except (ValueError, RecursionError) as e:  # no TOML, a number of thousands of digits, nested too deep
             raise ConfigError(f"{name}: {e}") from e
         where = _Where(name, text)
         return typing.cast("Config", _build(cls, values, (), where))

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from daemon.clock_system import Clocks, read_clocks
 from daemon.config import SourceConfig
 from daemon.frames import Source
 from models.errors import InputError, UsageError
 
-__all__ = ["open_source", "parse_source", "resume"]
+if TYPE_CHECKING:
+    from daemon.sources.portaudio import PortAudioSource
+
+__all__ = ["open_source", "parse_source", "paused", "resume"]
 
 
 def parse_source(text: str, settings: SourceConfig) -> SourceConfig:
@@ -63,14 +66,28 @@ def open_source(settings: SourceConfig, clocks: Clocks = read_clocks) -> Source:
 
 def resume(source: Source) -> bool:
     """Have a sound card that is lost looked for now, whatever the settings say; False: the source is none."""
+    card = _card_of(source)
+    if card is None:
+        return False
+    card.resume()
+    return True
+
+
+def paused(source: Source) -> bool:
+    """Whether a lost sound card is looked for only when somebody asks."""
+    card = _card_of(source)
+    return card is not None and card.paused
+
+
+def _card_of(source: Source) -> PortAudioSource | None:
+    """The sound card behind a source; imported only where there may be one."""
+    if not source.live:
+        return None
     from daemon.sources.portaudio import PortAudioSource
     from daemon.sources.timed import TimedSource
 
     inner = source.source if isinstance(source, TimedSource) else source
-    if not isinstance(inner, PortAudioSource):
-        return False
-    inner.resume()
-    return True
+    return inner if isinstance(inner, PortAudioSource) else None
 
 
 def _open(settings: SourceConfig) -> Source:

@@ -188,7 +188,8 @@ class Outlet:
                 if len(frame) <= MAX_PREFIX + 1:
                     self._new.add(frame[1:])
             elif frame[:1] == b"\x00":
-                self.n_subscriptions -= 1
+                # who is malformed may take back what it never asked for
+                self.n_subscriptions = max(0, self.n_subscriptions - 1)
         return came
 
     def news(self) -> list[list[bytes]]:

@@ -12,6 +12,9 @@ step  name            what is left out
 3     `names`         of the slots left, all but the network's probabilities; no lines, no signatures
 ====  ==============  =========================================================================================
 
+After the process was stopped, or the machine asleep, much sound waits at once and is soon worked off: while the backlog
+falls fast enough, nothing is left out.
+
 Each step is taken back when hardly anything has waited for a while. If overload returns soon after, that while grows,
 so that a machine at its limit does not swing to and fro. Time is counted in seconds of sound, so nothing here reads a
 clock.
@@ -33,6 +36,8 @@ RISE = (0.15, 0.25, 0.35)
 CALM = 0.05
 #: Sound between two steps up, s: what the last one brings must be given time to show.
 SETTLE_S = 1.0
+#: A backlog is watched over so much sound, s; if it falls by this part of the sound taken in, it is being worked off.
+TREND_S, WORKED_OFF = 0.5, 0.3
 #: Sound without backlog after which a step is taken back, s; and the longest.
 HOLD_S, LONGEST_HOLD_S = 30.0, 600.0
 
@@ -54,6 +59,7 @@ class Ladder:
         """Step at present, 0..3."""
         self._changed_at = self._calm_since = 0.0
         self._fell_at: float | None = None
+        self._seen: tuple[float, float] | None = None  # sound taken in and waiting, when last looked at
 
     @property
     def step(self) -> Step:
@@ -74,6 +80,10 @@ class Ladder:
         if share >= CALM:
             self._calm_since = audio_s
         wanted = sum(share > least for least in RISE)
+        if wanted <= self.n:
+            self._seen = None
+        elif self._is_worked_off(backlog_s, audio_s):
+            return False
         if wanted > self.n and (audio_s - self._changed_at >= SETTLE_S or self.n == 0 or share > RISE[-1]):
             returned = self._fell_at is not None and audio_s - self._fell_at < 2.0 * self._hold_s
             self._hold_s = min(2.0 * self._hold_s, LONGEST_HOLD_S) if returned else HOLD_S
@@ -83,6 +93,17 @@ class Ladder:
             self._fell_at = audio_s
             return self._go(self.n - 1, audio_s)
         return False
+
+    def _is_worked_off(self, backlog_s: float, audio_s: float) -> bool:
+        """Whether the backlog falls; also while that is not yet known."""
+        if self._seen is None:
+            self._seen = audio_s, backlog_s
+            return True
+        elapsed, fallen = audio_s - self._seen[0], self._seen[1] - backlog_s
+        if elapsed < TREND_S:
+            return True
+        self._seen = audio_s, backlog_s
+        return fallen >= WORKED_OFF * elapsed
 
     def words(self, backlog_s: float) -> str:
         """For people."""

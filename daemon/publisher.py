@@ -89,7 +89,7 @@ class Publisher:
         endpoints: list[str] | tuple[str, ...],
         *,
         hwm: int = 1000,
-        n_queue: int = 256,
+        n_queue: int = 2048,
         stall_timeout_s: float = 30.0,
         heartbeat_s: float = 1.0,
         curve: CurveServer | None = None,

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from calibration.site import SiteCalibration
 from daemon.allow_list import read_allow_list
@@ -44,7 +45,8 @@ from daemon.frames import (
     StreamStart,
 )
 from daemon.journal.open import open_journal, replay_endpoints
-from daemon.open_source import open_source, resume
+from daemon.liveness import Progress
+from daemon.open_source import open_source, paused, resume
 from daemon.overload import Ladder
 from daemon.pipeline import with_hop
 from daemon.publisher import Publisher
@@ -146,6 +148,8 @@ class Service:
         self._say = SayOnce()
         self._unwell: dict[str, str] = {}
         self._ladder: Ladder | None = None
+        self._state: Literal["running", "waiting", "refused"] = "running"
+        self._n_retries = 0
         self._running: tuple[str, int, int] | None = None  # source, epoch and position of the stream under way
 
     def start(self, progress: Callable[[str], None] | None = None) -> EngineReport:
@@ -246,6 +250,14 @@ class Service:
     def resume_source(self) -> None:
         """Look for a lost sound card now (`source.on_loss`)."""
         resume(self.source)
+
+    def progress(self) -> Progress:
+        """What has been done so far."""
+        c = self.counts
+        return Progress(
+            self.last_turn, c.audio_s, c.n_windows + c.n_skipped, c.n_streams, self._running is not None,
+            self.source.live, self._state, self._n_retries, paused(self.source),
+        )  # fmt: skip
 
     @property
     def alive(self) -> bool:
@@ -395,6 +407,7 @@ class Service:
         match event:
             case StreamStart():
                 self._running = (event.source, event.epoch, 0)
+                self._state = "running"
                 self._label = event.label or event.source
                 self.counts.n_streams += 1
             case AudioBlock():
@@ -407,6 +420,8 @@ class Service:
 
     def _count(self, record: Record) -> None:
         counts = self.counts
+        if isinstance(record, SourceState):
+            self._state, self._n_retries = record.state, record.n_retries
         match record:
             case Analysed():
                 counts.n_windows += 1

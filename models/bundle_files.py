@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ def read_npz(files: Mapping[str, bytes], name: str, want: Mapping[str, tuple[Any
         with zipfile.ZipFile(io.BytesIO(files[name])) as z:
             if (has := sorted(z.namelist())) != sorted(f"{key}.npy" for key in want):
                 raise BundleError(f"{name} holds {has}, expected {sorted(want)}")
+            if any(i.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for i in z.infolist()):
+                raise BundleError(f"{name} is packed in a way that numpy does not use")
             for key, (dtype, shape) in want.items():
                 with z.open(f"{key}.npy") as f:
                     version = np.lib.format.read_magic(f)
@@ -74,7 +77,7 @@ def read_npz(files: Mapping[str, bytes], name: str, want: Mapping[str, tuple[Any
                         )
                     n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
                     out[key] = np.frombuffer(f.read(n_bytes), dtype).reshape(shape)
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as e:
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError) as e:  # encrypted: RuntimeError
         raise BundleError(f"{name} cannot be read: {e}") from e
     return out
 

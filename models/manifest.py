@@ -210,7 +210,7 @@ def parse_manifest(raw: bytes) -> Manifest:
     """
     try:
         data = json.loads(raw.decode())
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as e:
+    except (ValueError, RecursionError) as e:  # no UTF-8, no JSON, a number of thousands of digits
         raise BundleError(f"{MANIFEST} is damaged, it is no JSON: {e}: fetch or calibrate the bundle again") from e
     top = StrictMap(data, MANIFEST)
     digest = top.of("digest", str)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import mmap
 import os
@@ -37,23 +38,31 @@ class CaptureProcess:
         What to start; the words behind are the request, the memory and our process id.
     say : SayOnce, optional
         Limits what is logged of its standard error over the lives of many.
+
+    Raises
+    ------
+    OSError
+        If there are no files, processes or memory for it; nothing is held then.
     """
 
     def __init__(self, request: Request, child: Sequence[str] = CHILD, say: SayOnce | None = None) -> None:
         self._say = say or SayOnce()
         self.started_ns = time.monotonic_ns()
-        self._memory = _anonymous_memory()
-        err_read, err_write = os.pipe()
-        os.set_blocking(err_read, False)
-        os.set_blocking(err_write, False)  # a log nobody reads must not stop the child
-        try:
-            self._process = subprocess.Popen(  # noqa: S603  (our own interpreter and module)
-                [*child, request.to_json(), str(self._memory), str(os.getpid())],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err_write, pass_fds=(self._memory,),
-            )  # fmt: skip
-        finally:
-            os.close(err_write)
-        self._err = err_read
+        with contextlib.ExitStack() as taken:  # given back if there is not enough for all of it
+            self._memory = _anonymous_memory()
+            taken.callback(os.close, self._memory)
+            self._err, err_write = os.pipe()
+            taken.callback(os.close, self._err)
+            try:
+                os.set_blocking(self._err, False)
+                os.set_blocking(err_write, False)  # a log nobody reads must not stop the child
+                self._process = subprocess.Popen(  # noqa: S603  (our own interpreter and module)
+                    [*child, request.to_json(), str(self._memory), str(os.getpid())],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err_write, pass_fds=(self._memory,),
+                )  # fmt: skip
+            finally:
+                os.close(err_write)
+            taken.pop_all()
         self._answer = b""
         self._tail = b""
         self._last_line = ""

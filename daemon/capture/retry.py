@@ -30,6 +30,11 @@ class Retry:
         """The time has come, or somebody asked."""
         return self._asked or time.monotonic() >= self._at
 
+    @property
+    def paused(self) -> bool:
+        """Nothing is tried until somebody asks."""
+        return math.isinf(self._at) and not self._asked
+
     def failed(self, *, paused: bool) -> None:
         """Wait longer than the last time; ``paused``: until asked."""
         wait_s = min(self._most_s, self._first_s * 2.0 ** min(self._n_failures, 30))

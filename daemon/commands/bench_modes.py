@@ -110,7 +110,7 @@ def _measure(bundle: Bundle, args: argparse.Namespace) -> dict[str, Any]:
         "full explanation, whole": of(lambda i: full.explain(found[i].features, found[i].spectrum_db)),
         "  classify (one forward pass)": of(lambda i: engine.run("classify", {"features": found[i].features})),
         "  line tracks (numpy)": of(lambda i: finder.find(found[i].spectrum_db[0])),
-        "  templates of all classes (numpy)": of(lambda i: [fitter.fit(c, tracks[i]) for c in fitter.labels]),
+        "  templates of all classes (numpy)": of(lambda i: fitter.on(tracks[i]).fits()),
         "extraction, mode signature (numpy)": of(lambda i: extractor.process(windows[i], verdicts[i])),
     }
     if bundle.thresholds.vessel:

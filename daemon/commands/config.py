@@ -10,6 +10,7 @@ from daemon.chosen_bundle import chosen_bundle
 from daemon.config import Config, reference
 from daemon.contact_gate import effective_rule
 from daemon.curve import CurveServer, open_endpoints
+from daemon.journal.open import replay_endpoints
 from daemon.pipeline import with_hop
 from daemon.site_state import choose_site
 
@@ -52,9 +53,21 @@ def run(args: argparse.Namespace) -> int:
     print(f"  gates      {gates}")
     print(f"  alarms     {alarms}")
     print(f"  publishes  {', '.join(config.publish.endpoints)}")
+    print(f"  journal    {_journal(config)}")
     if curve is not None:
         print(f"  keys       the daemon's: {curve.keys.public}; may listen: {_names(curve)}")
     return 0
+
+
+def _journal(config: Config) -> str:
+    kept = config.journal
+    if not config.state_dir or not kept.enabled:
+        why = "it is switched off" if config.state_dir else "state_dir is empty"
+        return f"none, {why}: who misses a record cannot have it again"
+    return (
+        f"at most {kept.max_mb:g} MB and {kept.max_days:g} days in {config.state_dir}, "
+        f"replayed on {', '.join(replay_endpoints(config))}"
+    )
 
 
 def _names(curve: CurveServer) -> str:

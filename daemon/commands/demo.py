@@ -6,13 +6,13 @@ import argparse
 import dataclasses
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from daemon.commands.run import start_logging
 from daemon.config import Config, PublishConfig, SourceConfig
 from daemon.service import Service
+from daemon.signal_flag import SignalFlag
 from daemon.sources.simulated import SimulatedSource
 from daemon.sources.timed import TimedSource
 from daemon.subscriber import Subscriber
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     publish = PublishConfig(endpoints=("tcp://127.0.0.1:*",), wait_subscriber_s=5.0)
     service = Service(dataclasses.replace(Config(node="demo"), source=source, publish=publish))
-    stop = threading.Event()
+    stop = SignalFlag()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     report = service.start()
@@ -69,7 +69,7 @@ def _introduction(service: Service, engine: str) -> str:
     )
 
 
-def _listen(service: Service, stop: threading.Event, *, plain: bool) -> None:
+def _listen(service: Service, stop: SignalFlag, *, plain: bool) -> None:
     """Show what arrives over the socket, as any subscriber would see it."""
     with Subscriber(service.publisher.endpoints[0], TOPICS) as subscriber, _view(service, plain=plain) as show:
         while not stop.is_set():

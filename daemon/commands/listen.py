@@ -146,11 +146,10 @@ def _bytes(value: object) -> str:
 def _summary(repaired: Repaired) -> str:
     subscriber = repaired.subscriber
     losses = subscriber.losses
-    parts = [f"{losses.n_heard} messages, {losses.n_lost} lost"]
-    if losses.n_lost:
-        parts.append("(" + ", ".join(f"{topic} {n}" for topic, n in losses.lost.most_common(3)) + ")")
-    if repaired.n_replayed:
-        parts.append(f"{repaired.n_replayed} by replay")
+    again = f" ({repaired.n_replayed} by replay)" if repaired.n_replayed else ""
+    parts = [f"{losses.n_heard + repaired.n_replayed} messages{again}"]
+    where = ", ".join(f"{topic} {n}" for topic, n in losses.lost.most_common(3) if n)
+    parts.append(f"{losses.n_lost} lost" + (f" ({where})" if where else ""))
     if gone := repaired.n_missing + repaired.n_expired:
         parts.append(f"{gone} no longer in the journal")
     if repaired.n_given_up:
@@ -159,7 +158,7 @@ def _summary(repaired: Repaired) -> str:
         parts.append(f"{losses.n_restarts} restarts of the daemon")
     if subscriber.n_malformed:
         parts.append(f"{subscriber.n_malformed} malformed")
-    return " ".join(parts)
+    return ", ".join(parts)
 
 
 def _has_rich() -> bool:

@@ -8,16 +8,17 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
 from daemon.config import Config
+from daemon.liveness import Liveness
 from daemon.notify import ServiceManager
 from daemon.open_source import parse_source
 from daemon.service import Service
+from daemon.signal_flag import SignalFlag
 from daemon.view import format_line
 from daemon.wire import Message
 from models.errors import AudioFormatError, UsageError
@@ -99,10 +100,9 @@ def run(args: argparse.Namespace) -> int:
     """Run until the source is through or a signal comes."""
     config = settings(args)
     start_logging(config.log.level)
-    stop = threading.Event()
+    stop, hang_up = SignalFlag(), SignalFlag()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda n, _frame: _asked_to_stop(stop, n, _frame))
-    hang_up = threading.Event()
     signal.signal(signal.SIGHUP, lambda _n, _frame: hang_up.set())
     service = Service(config, None if args.quiet else _printer(all_windows=args.verbose, silent_windows=args.once))
     manager = ServiceManager()
@@ -110,6 +110,8 @@ def run(args: argparse.Namespace) -> int:
     _LOGGER.info("bundle %s: %s", service.bundle.id, ", ".join(service.bundle.labels))
     _LOGGER.info("contacts: %s", service.contact_rule.words()[-1])
     _LOGGER.info("publishing on %s", ", ".join(service.publisher.endpoints))
+    if service.publisher.replay_endpoints:
+        _LOGGER.info("journal replayed on %s", ", ".join(service.publisher.replay_endpoints))
     manager.ready("listening")
     supervise(service, manager, stop, hang_up)
     manager.stopping(str(service.counts))
@@ -119,18 +121,24 @@ def run(args: argparse.Namespace) -> int:
     return _judge(service)
 
 
-def supervise(
-    service: Service, manager: ServiceManager, stop: threading.Event, hang_up: threading.Event | None = None
-) -> None:
-    """Wait for the end; feed the watchdog only while the processing loop turns; on SIGHUP read who may listen."""
+def supervise(service: Service, manager: ServiceManager, stop: SignalFlag, hang_up: SignalFlag | None = None) -> None:
+    """Wait for the end; feed the watchdog while work is done (`daemon.liveness`); on SIGHUP read who may listen."""
     due = time.monotonic()
+    patience_s = (manager.watchdog_s or 30.0) / 2
+    window_s = service.spec.n_samples(service.spec.fs_model) / service.spec.fs_model
+    liveness = Liveness(patience_s, window_s, service.config.window.hop_s)
+    said: str | None = None
     while not stop.wait(TURN_S) and service.alive:
         if hang_up is not None and hang_up.is_set():
             hang_up.clear()
             service.reread_keys()
             service.resume_source()
         now = time.monotonic()
-        if manager.watchdog_s and now >= due and now - service.last_turn < manager.watchdog_s / 2:
+        complaint = liveness.complaint(service.progress(), now)
+        if complaint != said and complaint is not None:
+            _LOGGER.error("%s: no sign of life until it changes", complaint)
+        said = complaint
+        if manager.watchdog_s and now >= due and complaint is None:
             manager.alive(str(service.counts))
             due = now + manager.watchdog_s / 4
 
@@ -175,7 +183,7 @@ def _printer(*, all_windows: bool, silent_windows: bool) -> Callable[[Message], 
     return show
 
 
-def _asked_to_stop(stop: threading.Event, number: int, _frame: FrameType | None) -> None:
+def _asked_to_stop(stop: SignalFlag, number: int, _frame: FrameType | None) -> None:
     if stop.is_set():  # asked twice: whoever asks means it
         raise KeyboardInterrupt
     _LOGGER.info("%s: finishing", signal.Signals(number).name)

@@ -86,7 +86,7 @@ def check_disk(config: Config) -> Iterator[Finding]:
     """State folder: writable, and room for all that may be written."""
     if not config.state_dir:
         yield warn(
-            "state", "state_dir is empty: nothing is kept (engine plans, site calibration, forensic ring)",
+            "state", "state_dir is empty: nothing is kept (journal, engine plans, site calibration, forensic ring)",
             "set state_dir = '/var/lib/tonald'",
         )  # fmt: skip
         return

@@ -193,7 +193,7 @@ class Journal:
         if len(kept) != 32 or not all(c in "0123456789abcdef" for c in kept):
             kept = uuid.uuid4().hex
             fresh = path.with_suffix(".new")
-            with fresh.open("w", encoding="ascii") as f:
+            with open(fresh, "w", encoding="ascii", opener=_private) as f:
                 f.write(kept + "\n")
                 f.flush()
                 os.fsync(f.fileno())
@@ -294,3 +294,7 @@ class Journal:
         if self._segment is not None and (first := first_seq_of(self._segment.path)) is not None:
             files.append((first, self._segment.path))
         self._snapshot = Snapshot(self.id, tuple(files), self._durable_seq)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

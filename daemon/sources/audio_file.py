@@ -24,6 +24,8 @@ __all__ = ["EXTENSIONS", "AudioFileSource", "audio_files"]
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".rf64", ".w64", ".caf"})
 """What is taken from a folder; a file that is named is opened whatever its suffix."""
 _NS = 1_000_000_000
+_MAX_FS = 10_000_000
+"""Hz; the fastest recorders for hydrophones take 2 MHz."""
 
 
 def audio_files(paths: Path | Iterable[Path]) -> list[Path]:
@@ -84,6 +86,8 @@ class _Recording:
                 "WAV, FLAC, OGG, AIFF, RF64, W64 and CAF are read"
             ) from e
         try:
+            if audio.samplerate > _MAX_FS:  # a block of such a rate would fill the memory
+                raise AudioFormatError(f"{path}: its header says {audio.samplerate} Hz: damaged, or no sound in water")
             columns, names = pick(channels, audio.channels, str(path), AudioFormatError)
         except AudioFormatError:
             audio.close()

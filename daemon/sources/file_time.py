@@ -48,7 +48,7 @@ def time_of_first_sample(path: Path) -> StartTime | None:
     if sidecar.is_file():
         try:
             content = json.loads(sidecar.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as e:
+        except (OSError, ValueError, RecursionError) as e:
             raise InputError(f"{sidecar}: side-car of {path.name} cannot be read: {e}") from e
         t = content.get("t_first_sample_ns") if isinstance(content, dict) else None
         if t is not None:

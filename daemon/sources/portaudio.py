@@ -165,6 +165,11 @@ class PortAudioSource:
         waiting_s = 0.0 if e is None else max(0, e.ring.n_written - e.at) / e.ready.fs
         return Backlog(waiting_s, self._request.ring_s)
 
+    @property
+    def paused(self) -> bool:
+        """The card was lost, and the settings want it looked for only when somebody asks."""
+        return self._process is None and self._retry.paused
+
     def resume(self) -> None:
         """Look for the card now, paused or not; may be called by another thread."""
         self._retry.resume()
@@ -179,7 +184,10 @@ class PortAudioSource:
         if self._process is None:
             if self._retry.due:
                 self._retry.trying()
-                self._spawn()
+                try:
+                    self._spawn()
+                except DeviceError as e:  # no files or processes left: they may come back, like a card
+                    self._wait(str(e))
             return
         if self._ready is None:
             said = self._process.answer(0.0)

@@ -15,7 +15,7 @@ from models.bundle import Bundle
 from models.engines.base import Engine, Tensors
 from models.errors import EngineError
 
-__all__ = ["check", "differences", "miss", "tolerances"]
+__all__ = ["check", "difference_of", "differences", "miss", "tolerances"]
 
 
 def check(engine: Engine, bundle: Bundle) -> dict[str, dict[str, float]]:
@@ -85,6 +85,14 @@ def differences(engine: Engine, bundle: Bundle, *, full_batch: bool = False) -> 
                 worst[name] = max(worst[name], difference)
         out[graph] = worst
     return out
+
+
+def difference_of(engine: Engine, bundle: Bundle, graph: str, window: int) -> dict[str, float]:
+    """As `differences`, of one graph and one golden window alone, ``{output: difference}``."""
+    inputs, want = bundle.golden(graph)
+    part = slice(window, window + 1)
+    got = engine.run(graph, {name: a[part] for name, a in inputs.items()})
+    return _distance(got, {name: a[part] for name, a in want.items()})
 
 
 def _distance(got: Tensors, want: Tensors) -> dict[str, float]:

@@ -21,7 +21,7 @@ from models.explainer import Explainer
     [
         (["evaluate", "--train", "{}/none", "--test", "{}"], 66, "no such folder"),
         (["evaluate", "--bundle", "{}/none", "--test", "{}"], 79, "no such folder"),
-        (["evaluate", "--train", "{}", "--test", "{}", "--k", "0"], 64, "at least 1 channel"),
+        (["evaluate", "--train", "{}", "--test", "{}", "--k", "0"], 64, "at least 1 forward pass"),
         (["evaluate", "--train", "{}", "--test", "{}", "--json", "{}/no/x.json"], 66, "no such folder"),
         (["train", "--data", "{}", "--out", "{}/run"], 66, "no recordings found"),
         (["train", "--scenario", "calm", "--out", "{}/run"], 64, "calm"),

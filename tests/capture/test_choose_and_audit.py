@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from daemon.capture.audit import ClockAudit, Finding
 from daemon.capture.devices import CaptureRefused, InputDevice, choose
+from daemon.capture.process import CaptureProcess
 from daemon.capture.request import Ready, Refusal, Request, parse_answer
 
 DEVICES = [
@@ -83,3 +86,15 @@ def test_audit_notices_one_lost_period_without_any_flag() -> None:
 def test_audit_of_a_wrong_rate_tells_the_rate() -> None:
     found = findings(ClockAudit(48_000), blocks(20, 44_100))
     assert all(abs(f.fs - 44_100) < 1 for f in found)
+
+
+def n_open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_capture_process_that_cannot_be_started_holds_nothing() -> None:
+    before = n_open_files()
+    for _ in range(5):
+        with pytest.raises(OSError, match="no-such-program"):
+            CaptureProcess(Request("hydro", 48_000, None, 0.5, 10.0, 0.0), ["/no-such-program"])
+    assert n_open_files() == before

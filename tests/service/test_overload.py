@@ -71,6 +71,23 @@ def test_a_machine_that_keeps_up_leaves_nothing_out() -> None:
     assert machine.steps == []
 
 
+def test_a_machine_that_was_stopped_works_it_off_and_leaves_nothing_out() -> None:
+    machine = Machine(lambda _n, _t: 4.0)
+    machine.run(60.0)
+    machine.now += 9.0  # stopped: the ring fills
+    machine.run(60.0)
+    assert (machine.steps, machine.lost) == ([], 0.0)
+    assert machine.now - machine.done < 0.5
+
+
+def test_a_machine_that_was_stopped_and_is_too_slow_steps_up() -> None:
+    machine = Machine(lambda n, _t: 0.9 if n < 3 else 2.0)
+    machine.now += 3.0
+    machine.run(60.0)
+    assert [n for _, n in machine.steps][:3] == [1, 2, 3]
+    assert machine.lost == 0.0
+
+
 @given(st.lists(st.floats(0.4, 0.99), min_size=3, max_size=3))
 @settings(max_examples=50, deadline=None)
 def test_no_sample_is_lost_where_the_last_step_is_fast_enough(speeds: list[float]) -> None:

@@ -43,7 +43,7 @@ def test_card_is_recorded_with_its_time_and_rate(tmp_path: Path, monkeypatch: py
             cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
     finally:
-        server.down()
+        server.clean()
     assert done.returncode == 0, done.stderr
     files = sorted(out.glob("*.flac")) or sorted(out.glob("*.wav"))
     cars = [json.loads(f.with_suffix(".json").read_text()) for f in files]
@@ -71,11 +71,11 @@ def test_server_that_dies_ends_a_file_and_nothing_is_joined(tmp_path: Path, monk
         end = time.monotonic() + 60
         while time.monotonic() < end and not any(p.stat().st_size > 10_000 for p in out.glob("*.part")):
             time.sleep(0.1)
-        server.down()
+        server.clean()
         server.up()
         _, err = process.communicate(timeout=120)
     finally:
-        server.down()
+        server.clean()
     assert process.returncode == 0, err
     assert "tonald: gap: " in err
     files = sorted(out.glob("*.flac")) + sorted(out.glob("*.wav"))

@@ -1,6 +1,7 @@
 """Publisher on real sockets: nothing lost that can wait, what is lost is seen, late joiners are told."""
 
 import logging
+import socket as sockets
 import threading
 import time
 from collections.abc import Iterator
@@ -198,6 +199,17 @@ def test_heartbeat_counts_subscriptions_that_come_and_go(publisher: Publisher) -
                 pass
         while receive(socket)[0].body["n_subscriptions"] != 1:
             pass
+
+
+def test_peer_that_takes_back_what_it_never_asked_for_makes_no_negative_count(publisher: Publisher) -> None:
+    host, _, port = publisher.endpoints[0].removeprefix("tcp://").partition(":")
+    with sub(publisher.endpoints[0], "heartbeat/") as socket, sockets.create_connection((host, int(port))) as bad:
+        receive(socket)
+        bad.sendall(b"\x01\x00" + 50 * b"\x05\x00\x00abc")  # a peer of the protocol's first version
+        for _ in range(10):  # heartbeats, each decoded: a count below zero would be refused
+            receive(socket)
+    with sub(publisher.endpoints[0], "heartbeat/") as socket:
+        assert receive(socket)[0].body["n_subscriptions"] >= 0
 
 
 def test_put_after_close_or_before_start_is_refused(identity: Identity) -> None:
