@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+from collections.abc import MutableMapping
 
 __all__ = ["ServiceManager"]
 
@@ -13,14 +15,17 @@ MORE_S = 600
 
 
 class ServiceManager:
-    """Sends states to ``$NOTIFY_SOCKET``; does nothing where no service manager listens."""
+    """Sends states to ``$NOTIFY_SOCKET``; does nothing where no service manager listens.
 
-    def __init__(self, environ: dict[str, str] | None = None) -> None:
-        env = dict(os.environ) if environ is None else environ
-        address = env.get("NOTIFY_SOCKET", "")
+    What it was told is taken out of the environment: programs started later are not meant, and some would speak, too
+    (``timedatectl`` tells its exit status, jackd that it is ready), of which systemd complains each time.
+    """
+
+    def __init__(self, environ: MutableMapping[str, str] | None = None) -> None:
+        env = os.environ if environ is None else environ
+        address, usec, pid = (env.pop(key, "") for key in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"))
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        usec = env.get("WATCHDOG_USEC", "")
-        mine = env.get("WATCHDOG_PID", "") in ("", str(os.getpid()))
+        mine = pid in ("", str(os.getpid()))
         self.watchdog_s = int(usec) / 1e6 if usec.isdigit() and mine else None
         """Interval within which a sign of life is due, s; None: no watchdog."""
 
@@ -33,15 +38,18 @@ class ServiceManager:
         self._send(f"READY=1\nSTATUS={status}")
 
     def alive(self, status: str) -> None:
-        """Sign of life, and a line for ``systemctl status``."""
-        self._send(f"WATCHDOG=1\nSTATUS={status}")
+        """Sign of life, and a line for ``systemctl status``; never waits for a manager that does not read."""
+        self._send(f"WATCHDOG=1\nSTATUS={status}", socket.MSG_DONTWAIT)
 
     def stopping(self, status: str) -> None:
         """The end has begun."""
         self._send(f"STOPPING=1\nSTATUS={status}")
 
-    def _send(self, text: str) -> None:
+    def _send(self, text: str, flags: int = 0) -> None:
         if not self._address:
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as s:
-            s.sendto(text.encode(), self._address)
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as s,
+            contextlib.suppress(BlockingIOError),  # its queue is full of our signs of life
+        ):
+            s.sendto(text.encode(), flags, self._address)

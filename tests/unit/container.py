@@ -1,8 +1,8 @@
 """A container whose first process is a real systemd, over a throw-away overlay of this machine's files.
 
-Nothing is written to the machine: what changes lies in memory (tmpfs) and is gone with the container. Needs root, and the
-Debian package systemd-container. tonald is installed in it as docs/install.md says: an environment of its own
-in /opt/tonald, of Debian's Python, with the packages of the environment that runs this.
+Nothing is written to the machine: what changes lies in memory (tmpfs) and is gone with the container. Needs root, and
+the Debian package systemd-container. tonald is installed in it as docs/install.md says: an environment of its own in
+/opt/tonald, of Debian's Python, with the packages of the environment that runs this.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHON = "/usr/bin/python3"
 BOOT_S = 60.0
 TARGET = "[Unit]\nRequires=basic.target\nAfter=basic.target\nAllowIsolate=yes\n"
+UNITS = ("tonald.service", "tonald@.service")
 
 
 class ContainerError(Exception):
@@ -33,11 +34,11 @@ class Container:
     def __init__(self) -> None:
         if os.geteuid() != 0:
             raise ContainerError("this boots a container: run it as root")
-        for program in ("systemd-nspawn", "nsenter"):
+        for program in ("systemd-nspawn", "nsenter", "jackd", "ip", "ss"):
             if not shutil.which(program):
                 raise ContainerError(f"{program} is not installed: make system")
         version = self._run(PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
-        if version != "%d.%d" % sys.version_info[:2]:
+        if version != f"{sys.version_info[0]}.{sys.version_info[1]}":
             raise ContainerError(f"{PYTHON} is Python {version}, the environment that runs this is another")
         self.folder = Path(tempfile.mkdtemp(prefix="tonald-unit."))
         self.root = self.folder / "t" / "root"
@@ -94,13 +95,22 @@ class Container:
         site = next((r / "opt/tonald/lib").glob("python3*/site-packages"))
         for package in ("daemon", "models", "calibration"):
             shutil.copytree(ROOT / package, site / package, ignore=shutil.ignore_patterns("__pycache__"))
+        self._describe(site)
         (r / "opt/tonald/site").mkdir()
         (site / "packages.pth").write_text("/opt/tonald/site\n")
         program = r / "opt/tonald/bin/tonald"
         program.write_text("#!/opt/tonald/bin/python3\nimport sys\nfrom daemon.cli import main\nsys.exit(main())\n")
         program.chmod(0o755)
-        shutil.copy(ROOT / "systemd/tonald.service", r / "etc/systemd/system/tonald.service")
+        for name in UNITS:
+            shutil.copy(ROOT / "systemd" / name, r / "etc/systemd/system" / name)
         (r / "etc/tonald").mkdir(exist_ok=True)
+
+    @staticmethod
+    def _describe(site: Path) -> None:
+        """What pip would write beside the packages; the daemon reads its version there."""
+        metadata = site / "tonald-0+unit.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: tonald\nVersion: 0+unit\n")
 
     def _boot(self) -> None:
         site = sysconfig.get_paths()["purelib"]
@@ -128,48 +138,64 @@ class Container:
             time.sleep(0.2)
         raise ContainerError(f"systemd did not come up within {BOOT_S:.0f} s")
 
-    def run(self, *words: str, timeout: float = 180.0) -> subprocess.CompletedProcess[str]:
-        """A command inside, as root."""
+    def run(self, *words: str, text: str | None = None, timeout: float = 180.0) -> subprocess.CompletedProcess[str]:
+        """A command inside, as root; ``text`` for its standard input."""
         return subprocess.run(
             ["nsenter", "-t", str(self.leader), "-a", *words],
-            capture_output=True, text=True, timeout=timeout, check=False,
+            input=text, capture_output=True, text=True, timeout=timeout, check=False,
         )  # fmt: skip
 
     def ask(self, *words: str) -> str:
         """What a command inside says."""
         return self.run(*words).stdout.strip()
 
-    def show(self, name: str) -> str:
-        """A property of the unit."""
-        return self.ask("systemctl", "show", "tonald", "-p", name, "--value")
+    def must(self, *words: str, text: str | None = None) -> str:
+        """What a command inside says that must not fail."""
+        done = self.run(*words, text=text)
+        if done.returncode:
+            raise ContainerError(f"inside: {' '.join(words)}: {done.stderr.strip()}")
+        return done.stdout.strip()
 
-    def log(self) -> str:
-        """The unit's journal since the container's start."""
-        return self.ask("journalctl", "-u", "tonald", "-o", "cat", "--no-pager")
+    def show(self, name: str, unit: str = "tonald") -> str:
+        """A property of a unit."""
+        return self.ask("systemctl", "show", unit, "-p", name, "--value")
+
+    def log(self, unit: str = "tonald", since: str = "") -> str:
+        """A unit's journal; ``since`` is a cursor."""
+        return self.ask("journalctl", "-u", unit, "-o", "cat", "--no-pager", *self._after(since))
+
+    def journal(self, since: str = "") -> str:
+        """All of the journal, also what systemd says of the unit."""
+        return self.ask("journalctl", "-o", "short-monotonic", "--no-pager", *self._after(since))
+
+    def cursor(self) -> str:
+        """The journal's end."""
+        self.must("journalctl", "--sync")
+        return self.must("journalctl", "-n", "0", "--show-cursor", "-q").removeprefix("-- cursor: ")
+
+    @staticmethod
+    def _after(since: str) -> tuple[str, ...]:
+        return ("--after-cursor", since) if since else ()
 
     def write(self, path: str, text: str) -> None:
         """A file inside."""
-        target = self.root / path.lstrip("/")
-        self.run("mkdir", "-p", str(Path(path).parent))
-        done = subprocess.run(
-            ["nsenter", "-t", str(self.leader), "-a", "tee", path],
-            input=text,
-            text=True,
-            capture_output=True,
-            check=False,
-        )
-        if done.returncode:
-            raise ContainerError(f"cannot write {target}: {done.stderr}")
+        self.must("mkdir", "-p", str(Path(path).parent))
+        self.must("tee", path, text=text)
 
-    def main_pid(self) -> int:
-        """Of tonald, as this machine counts processes; 0: it does not run."""
-        inside = self.show("MainPID")
+    def outer(self, inside: int) -> int:
+        """A process of the container as this machine counts; 0: there is none."""
+        ours = Path(f"/proc/{self.leader}/ns/pid").readlink()
         for path in Path("/proc").glob("[0-9]*/status"):
             try:
                 line = next((x for x in path.read_text().splitlines() if x.startswith("NSpid:")), "")
-                same = os.readlink(f"/proc/{path.parent.name}/ns/pid") == os.readlink(f"/proc/{self.leader}/ns/pid")
+                same = (path.parent / "ns" / "pid").readlink() == ours
             except OSError:  # gone meanwhile
                 continue
-            if same and line.split()[-1:] == [inside]:
+            if same and line.split()[-1:] == [str(inside)]:
                 return int(path.parent.name)
         return 0
+
+    def main_pid(self, unit: str = "tonald") -> int:
+        """Of a unit, as this machine counts processes; 0: it does not run."""
+        inside = int(self.show("MainPID", unit) or 0)
+        return self.outer(inside) if inside else 0

@@ -1,11 +1,12 @@
 """Stops single threads of a running process by ptrace: a real hang, of which the process itself knows nothing.
 
-``python -m tests.unit.freeze PID`` stops every thread but the first, says how many, and stays until the process is dead: the
-kernel keeps a traced thread until its tracer has seen it end.
+``python -m tests.unit.freeze PID`` stops every thread but the first, says how many, and stays until the process is
+dead: the kernel keeps a traced thread until its tracer has seen it end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -22,14 +23,19 @@ def main(pid: int) -> int:
     for request in (SEIZE, INTERRUPT):
         for thread in threads:
             if libc.ptrace(request, thread, None, None) < 0:
-                print(f"ptrace of thread {thread}: {os.strerror(ctypes.get_errno())}", flush=True)
+                say(f"ptrace of thread {thread}: {os.strerror(ctypes.get_errno())}")
                 return 1
-    print(len(threads), flush=True)
-    while True:
-        try:
+    say(str(len(threads)))
+    with contextlib.suppress(ChildProcessError):  # all of them have ended
+        while True:
             os.waitpid(-1, WALL)
-        except ChildProcessError:  # all of them have ended
-            return 0
+    return 0
+
+
+def say(line: str) -> None:
+    """Print it now."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

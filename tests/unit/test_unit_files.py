@@ -21,7 +21,7 @@ Lines = list[tuple[str, str, str]]
 
 PLAIN = {
     "Type", "ExecStart", "ExecReload", "Restart", "RestartSec", "RestartPreventExitStatus", "TimeoutStartSec",
-    "TimeoutStopSec", "WatchdogSec", "Environment", "StateDirectory", "RuntimeDirectory",
+    "TimeoutStopSec", "KillMode", "WatchdogSec", "Environment", "StateDirectory", "RuntimeDirectory",
 }  # fmt: skip
 """Keys of [Service] that close nothing; docs/install.md tells of them."""
 
