@@ -22,6 +22,8 @@ PYTHON = "/usr/bin/python3"
 BOOT_S = 60.0
 TARGET = "[Unit]\nRequires=basic.target\nAfter=basic.target\nAllowIsolate=yes\n"
 UNITS = ("tonald.service", "tonald@.service")
+UNIFIED = Path("/sys/fs/cgroup/unified")
+"""Control groups version 2 beside version 1: the container takes the former, else it has what this machine has."""
 
 
 class ContainerError(Exception):
@@ -117,11 +119,13 @@ class Container:
         self._nspawn = subprocess.Popen(
             [
                 "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-network", "--console=pipe",
+                "--system-call-filter=bpf",  # by which systemd closes the network and devices
                 "-M", f"tonald{os.getpid()}", f"--bind-ro={site}:/opt/tonald/site", "--bind=/dev/full:/dev/snd/fake",
                 "-D", str(self.root), "/usr/lib/systemd/systemd", "systemd.unit=tonald-proof.target",
                 "systemd.show_status=0",
             ],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+            env=os.environ | ({"UNIFIED_CGROUP_HIERARCHY": "1"} if UNIFIED.is_dir() else {}),
         )  # fmt: skip
         end = time.monotonic() + BOOT_S
         while time.monotonic() < end:

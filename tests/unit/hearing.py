@@ -11,18 +11,23 @@ from tests.unit.container import ROOT, Container
 from tests.unit.steps import TONALD, WATCHDOG_S, config, expect, hears, launch, running, until
 
 CARD = 'kind = "device"\ndevice = "{name}"\nfs = 48000\non_absent = "wait"'
+PATIENCE = 120
 SERVER = """\
 #!/bin/sh
-# the sound server and its player run where the daemon does, by the same rights and limits
+# the sound server and its player run where the daemon does, by the same rights and limits; they stand in for a card,
+# whose clock does not wait for a busy machine: so they come first (Nice=-11), and the daemon is put back to 0
 jackd -n sea -d dummy -r 48000 -p 1024 -C 2 -P 2 >/dev/null 2>&1 &
 (for i in 1 2 3 4 5 6 7 8 9 10; do
     /opt/tonald/bin/python3 /opt/tonald/jack/play_into_jack.py; sleep 1
 done) >/dev/null 2>&1 &
-exec /opt/tonald/bin/tonald run --config /etc/tonald/tonald.toml
+exec nice -n 11 /opt/tonald/bin/tonald run --config /etc/tonald/tonald.toml
 """
-DROP_IN = (
-    "ExecStart=\nExecStart=/opt/tonald/jack/serve\nEnvironment=JACK_DEFAULT_SERVER=sea JACK_NO_AUDIO_RESERVATION=1\n"
-)
+DROP_IN = """\
+ExecStart=
+ExecStart=/opt/tonald/jack/serve
+Environment=JACK_DEFAULT_SERVER=sea JACK_NO_AUDIO_RESERVATION=1
+Nice=-11
+"""
 
 
 def child(pid: int, words: bytes = b"daemon.capture.child") -> int:
@@ -42,7 +47,7 @@ def serve_jack(c: Container) -> None:
     c.write("/opt/tonald/jack/serve", SERVER)
     c.must("chmod", "755", "/opt/tonald/jack/serve")
     launch(c, config(source=CARD.format(name="hydro")), DROP_IN)
-    hears(c)
+    hears(c, seconds=PATIENCE)
 
 
 def stops_well(c: Container, since: str) -> None:
@@ -72,7 +77,7 @@ def capture(c: Container) -> str:
     took = until(lambda: child(pid) not in (0, first), "the capture process was not replaced")
     gap = c.ask("timeout", "60", TONALD, "listen", "--since", "0", "--json", "--topics", "gap/", "--once", "1")
     expect('"n_samples"' in gap, f"the loss was not told: {gap[-300:]}")
-    hears(c)
+    hears(c, seconds=PATIENCE)
     expect(c.main_pid() == pid, "the daemon itself did not survive")
     stops_well(c, since)
     return (

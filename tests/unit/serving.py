@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.unit.container import Container
 from tests.unit.steps import TONALD, WATCHDOG_S, config, expect, hears, launch, running, until
 
+OTHER = "/root/other"
 OURS = ("/run/tonald", "/var/lib/private/tonald", "/tmp", "/var/tmp", "/dev/shm")
 
 
@@ -74,7 +75,29 @@ def confined(c: Container) -> str:
         touch = ["nsenter", "-t", str(pid), "-m", "touch", f"{folder}/x"]
         refused = subprocess.run(touch, check=False, capture_output=True, text=True)
         expect("Read-only file system" in refused.stderr, f"{folder} can be written")
-    return f"user {status['Uid'].split()[0]}, no capability, system calls filtered, writable: {', '.join(writable)}"
+    said = f"user {status['Uid'].split()[0]}, no capability, system calls filtered, writable: {', '.join(writable)}"
+    return f"{said}; {_devices(c)}"
+
+
+def _devices(c: Container) -> str:
+    """What root itself may open within the daemon's control group."""
+    group = f"/sys/fs/cgroup{c.show('ControlGroup')}/cgroup.procs"
+    if c.run("test", "-w", group).returncode:
+        return "NOT PROVED here: DevicePolicy= (control groups are version 1)"
+    c.run("mknod", OTHER, "c", "10", "237")  # loop-control, which is there on every machine
+    card, full = "/root/card", "/dev/full"
+    c.run("mknod", card, "c", "116", "33")  # a timer of ALSA, allowed and perhaps absent
+    opened = {}
+    for device in (full, card, OTHER):
+        done = c.run("env", "LC_ALL=C", "sh", "-c", f"echo $$ > {group} && : < {device}")
+        opened[device] = done.stderr.strip() or "opened"
+    expect(opened[full] == "opened", f"{opened}: every program needs it")
+    alsa = " alsa\n" in Path("/proc/devices").read_text()
+    expect(not alsa or "not permitted" not in opened[card], f"{opened}: sound cards are shut")
+    expect("not permitted" in opened[OTHER], f"{opened}: neither card nor pseudo device, and not shut")
+    expect("not permitted" not in c.run("env", "LC_ALL=C", "sh", "-c", f": < {OTHER}").stderr, "shut to all")
+    said = "other devices shut, to root in its control group, too"
+    return said if alsa else f"{said}; NOT PROVED here: DeviceAllow=char-alsa (this kernel has no ALSA)"
 
 
 def engine(name: str) -> Callable[[Container], str]:
