@@ -63,6 +63,11 @@ class Contacts:
             case _:
                 yield record
 
+    def finish(self) -> Iterator[Contact]:
+        """End what is held: from here on something else listens, with other labels or another rule."""
+        for key in sorted(self._channels):
+            yield from self._channels.pop(key).finish("reload")
+
     def reset(self) -> None:
         """Forget all streams; contacts that are held end without a record."""
         self._channels.clear()
@@ -104,7 +109,7 @@ class _Channel:
         # the next window begins one step on at the earliest: what lies before it and behind the last one is unheard
         yield from self._forget_beyond(slot.first_sample + self._step)
 
-    def finish(self, reason: Literal["gap", "ended"]) -> Iterator[Contact]:
+    def finish(self, reason: Literal["gap", "ended", "reload"]) -> Iterator[Contact]:
         """End what is held and forget the rest."""
         for name in sorted(self._labels):
             yield from self._labels[name].finish(reason)
@@ -183,7 +188,7 @@ class _Label:
                 self._held = self._begin(window)
                 yield self._held.told("start", "heard")
 
-    def finish(self, reason: Literal["lost", "gap", "ended"]) -> Iterator[Contact]:
+    def finish(self, reason: Literal["lost", "gap", "ended", "reload"]) -> Iterator[Contact]:
         """End the contact, if there is one, and forget what was counted."""
         if self._held is not None:
             yield self._held.told("end", reason)
@@ -227,7 +232,9 @@ class _Held:
         return self._end - self._told_at >= UPDATE_S * self._fs
 
     def told(
-        self, event: Literal["start", "update", "end"], reason: Literal["heard", "lost", "gap", "ended"]
+        self,
+        event: Literal["start", "update", "end"],
+        reason: Literal["heard", "lost", "gap", "ended", "reload"],
     ) -> Contact:
         self._told_at = self._end
         source, channel, epoch, fs = self._stream

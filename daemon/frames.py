@@ -355,7 +355,7 @@ class Contact:
     label: str
     """A class of the bundle, or ``unknown``."""
     event: Literal["start", "update", "end"]
-    reason: Literal["heard", "lost", "gap", "ended"]
+    reason: Literal["heard", "lost", "gap", "ended", "reload"]
     """Why this record: heard; or it ended: no longer heard, too long a gap, the stream ended."""
     first_sample: int
     """Of the first window it was heard in; with label, channel and epoch the contact's identity."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import MutableMapping
 
 __all__ = ["ServiceManager"]
@@ -36,6 +37,11 @@ class ServiceManager:
     def ready(self, status: str) -> None:
         """The loop runs and the engine passed its golden test."""
         self._send(f"READY=1\nSTATUS={status}")
+
+    def reloading(self, status: str) -> None:
+        """Settings are read anew; `ready` says when that is through."""
+        usec = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={usec}\nSTATUS={status}")
 
     def alive(self, status: str) -> None:
         """Sign of life, and a line for ``systemctl status``; never waits for a manager that does not read."""

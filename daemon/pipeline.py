@@ -104,6 +104,29 @@ class Pipeline:
         """Go to a step of the overload ladder (`daemon.overload.STEPS`), from the next window on."""
         self._step = step
 
+    def follow(self, before: Pipeline, *, same_contacts: bool) -> list[Record]:
+        """Go on in the middle of the stream that ``before`` is at; that one is not to be used again.
+
+        The grid goes on. Where the front end is another, the slots that began before it are ``warm-up``. Contacts go
+        on, or end with reason ``reload``: those records are returned, with whatever else was left to tell.
+
+        Raises
+        ------
+        SampleRateError
+            If the front end cannot be used with the stream. ``before`` is then as it was.
+        ConfigError
+            If its windows are not those of the stream's grid; likewise.
+        """
+        told: list[Record] = []
+        if before._stream is not None:
+            told += before._stream.take_on(self._spec, self._demon_spec, self._limits)
+        self._stream, self._step = before._stream, before._step
+        if same_contacts:
+            self._contacts = before._contacts
+        elif before._contacts is not None:
+            told += before._contacts.finish()
+        return told
+
     def process(self, event: Event) -> Iterator[Record]:
         """Records that follow from one event, in the order they are to be published."""
         for record in self._records(event):
@@ -224,13 +247,36 @@ class _Stream:
     ) -> None:
         n_channels = len(start.channels)
         self.start, self.spec = start, spec
+        self.limits = limits
         self.front_end = FrontEnd(spec, start.fs, n_channels)
         self.grid = Grid(spec.step(start.fs), spec.n_samples(start.fs), n_channels)
         self.digest = AudioDigest(self.grid.step, self.grid.n_samples, n_channels)
-        self.demon = None if demon is None else Demon(demon, start)
+        self.demon_spec, self.demon = demon, None if demon is None else Demon(demon, start)
         self.checks = None if limits is None else ChannelChecks(limits, start)
         self.no_signal = NoSignal(start.source, start.epoch, start.fs, n_channels) if live else None
         self.sieve = Sieve(start.source, start.epoch, start.fs, n_channels)
+
+    def take_on(self, spec: FeatureSpec, demon: DemonSpec | None, limits: ChecksConfig | None) -> list[Record]:
+        """Other numbers from the next sample on; what was left to tell of the old ones. All of it or nothing."""
+        fs, n_channels, at, told = self.start.fs, len(self.start.channels), self.front_end.position, list[Record]()
+        if spec != self.spec:
+            front_end = FrontEnd(spec, fs, n_channels)
+            if (spec.step(fs), spec.n_samples(fs)) != (self.grid.step, self.grid.n_samples):
+                raise ConfigError(f"at {fs} Hz the windows of this bundle are not those of the grid: needs a restart")
+            front_end.reset(at)
+            self.spec, self.front_end = spec, front_end
+            self.grid.add_hole(Hole(at, at, "warm-up"))  # no sample is lost; slots that lie across it are
+        if demon != self.demon_spec:
+            told += [] if self.demon is None else self.demon.finish()
+            self.demon_spec, self.demon = demon, None if demon is None else Demon(demon, self.start)
+            if self.demon is not None:
+                told += self.demon.unavailable()
+                told += self.demon.reset(at)
+        if limits != self.limits:
+            self.limits, self.checks = limits, None if limits is None else ChannelChecks(limits, self.start)
+            if self.checks is not None:
+                self.checks.reset(at)
+        return told
 
     def left_out(self, slot: Slot) -> Slot:
         """A slot that is whole, but not analysed."""

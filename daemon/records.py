@@ -147,6 +147,13 @@ class Recorder:
         """Put another identity in all records from now on: another site calibration came into force."""
         self._identity = identity
 
+    def follow(self, before: Recorder, *, same_checks: bool) -> None:
+        """Go on with the streams of ``before``, which is not to be used again."""
+        self._streams, self._step = before._streams, before._step
+        if not same_checks:
+            for channel in (c for stream in self._streams.values() for c in stream.channels.values()):
+                channel.health = None
+
     def process(self, record: Record) -> Iterator[Message]:
         """Messages that tell one record, in the order they are to be published.
 

@@ -11,7 +11,6 @@ import dataclasses
 import importlib.metadata
 import itertools
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,9 +19,7 @@ from typing import Literal
 
 from calibration.site import SiteCalibration
 from daemon.allow_list import read_allow_list
-from daemon.chosen_bundle import chosen_bundle
 from daemon.clock_system import Clocks, read_clocks
-from daemon.compose import Composition
 from daemon.config import Config
 from daemon.curve import CurveServer
 from daemon.forensic.ring import ForensicRing
@@ -44,24 +41,21 @@ from daemon.frames import (
     StreamEnd,
     StreamStart,
 )
+from daemon.in_force import InForce
 from daemon.journal.open import open_journal, replay_endpoints
 from daemon.liveness import Progress
 from daemon.open_source import open_source, paused, resume
 from daemon.overload import Ladder
-from daemon.pipeline import with_hop
 from daemon.publisher import Publisher
-from daemon.records import Recorder, info_message
+from daemon.reload import Reloader
 from daemon.say_once import SayOnce
 from daemon.selftest.live import LiveSelfTest
-from daemon.site_refresh import SiteEstimate, SiteEstimator
-from daemon.site_state import choose_site, next_version, save_site, site_path, tell
+from daemon.site_refresh import SiteEstimate
+from daemon.site_state import next_version, save_site, site_path
 from daemon.takes.side_car import Stamp
 from daemon.wire import Identity, Message
-from models.engines import EngineReport, open_engine
-from models.engines.base import Engine
-from models.errors import ConfigError, InputError, PublishError
-from models.explainer import graphs_of
-from models.features import FeatureSpec
+from models.engines import EngineReport
+from models.errors import ConfigError, InputError, PublishError, SampleRateError
 
 __all__ = ["Counts", "Service"]
 
@@ -145,6 +139,7 @@ class Service:
         self._on_message = on_message
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="processing", daemon=True)
+        self.reloader = Reloader(lambda: self.in_force)
         self._say = SayOnce()
         self._unwell: dict[str, str] = {}
         self._ladder: Ladder | None = None
@@ -157,52 +152,28 @@ class Service:
 
         ``progress`` is called with one line now and then while an engine takes minutes to open.
         """
-        c = self.config
-        self.source: Source = self._given_source or open_source(c.source, self._clocks)
+        self.source: Source = self._given_source or open_source(self.config.source, self._clocks)
         try:
-            self.bundle = chosen_bundle(c)
-            self.spec: FeatureSpec = with_hop(self.bundle.spec, c.window.hop_s)
-            self._engine, report = open_engine(
-                self.bundle,
-                c.engine.name,
-                max_batch=c.engine.max_batch,
-                n_threads=c.engine.n_threads or os.cpu_count(),
-                state_dir=Path(c.state_dir) if c.state_dir else None,
-                graphs=graphs_of(self.bundle),
-                progress=progress,
-            )
+            self.in_force = InForce.open(self.config, progress)
         except BaseException:
             self.source.close()
             raise
         try:
-            self._start_publishing(self._engine, report)
+            self._start_publishing()
         except BaseException:
             self.source.close()
-            self._engine.close()
+            self.in_force.engine.close()
             raise
         self._thread.start()
-        return report
+        return self.in_force.report
 
-    def _start_publishing(self, engine: Engine, report: EngineReport) -> None:
-        c = self.config
-        self._site = choose_site(c, self.bundle)
-        _LOGGER.log(logging.ERROR if self._site.problem else logging.INFO, "site calibration: %s", self._site.words())
-        tell(self._site, self.spec)
-        stages = Composition.of(c, self.bundle, engine, self._site)
-        self._extractor, self.contact_rule = stages.extractor, stages.rule
-        self._stages, self._pipeline = stages, stages.pipeline(live=self.source.live)
-        refresh_s = 3600.0 * c.site.refresh_hours
-        self._estimator = SiteEstimator(self.bundle, stages.explainer, refresh_s) if refresh_s else None
-        identity = dataclasses.replace(
-            Identity.new(c.node, self.bundle.id), calibration_id=self._site.id, test=self._test
-        )
-        self._recorder = Recorder(
-            identity, self.spec, self.bundle.labels,
-            masks=c.publish.masks, explain=c.publish.explain, spectrogram=c.publish.spectrogram,
-            levels=self._site.levels,
-        )  # fmt: skip
+    def _start_publishing(self) -> None:
+        now, c = self.in_force, self.config
+        self._pipeline = now.stages.pipeline(live=self.source.live)
+        identity = now.identity(dataclasses.replace(Identity.new(c.node, now.bundle.id), test=self._test))
+        self._recorder = now.recorder(identity)
         self._forensic = self._open_forensic(identity)
-        self._selftest = LiveSelfTest.of(c, self.bundle, self.spec)
+        self._selftest = LiveSelfTest.of(c, now.bundle, now.spec)
         self.publisher = Publisher(
             identity, c.publish.endpoints, hwm=c.publish.hwm, stall_timeout_s=c.publish.stall_timeout_s,
             curve=CurveServer.of(c.publish), journal=(journal := open_journal(c)),
@@ -213,8 +184,7 @@ class Service:
             self._forensic.start()
         if self._selftest is not None:
             self._selftest.start()
-        self._report = report
-        self.publisher.put(self._info(), wait=True)
+        self.publisher.put(now.info(identity, self.publisher.endpoints), wait=True)
 
     def _open_forensic(self, identity: Identity) -> ForensicRing | None:
         """The ring that keeps the latest sound; None: none is wanted."""
@@ -225,15 +195,9 @@ class Service:
         stamp = Stamp(c.node, identity.publisher, version, identity.bundle, identity.calibration_id)
         return ForensicRing(Path(c.state_dir) / "forensic", c.forensic, stamp)
 
-    def _info(self) -> Message:
-        """What this daemon is at present."""
-        report = self._report
-        return info_message(
-            self.publisher.identity, self.spec, version=importlib.metadata.version("tonald"), labels=self.bundle.labels,
-            engine=report.name, precision=report.precision, device=report.device, endpoints=self.publisher.endpoints,
-            contacts=self.contact_rule.to_dict(), site=self._site.to_dict(), passed_over=report.reasons,
-            hydrophones=self._site.levels.words(self.spec), own_ship=self._site.own_ship_words(),
-        )  # fmt: skip
+    def reload(self, load: Callable[[], Config], progress: Callable[[str], None] | None = None) -> None:
+        """Build what ``load`` says beside what serves, and exchange them between two windows (`daemon.reload`)."""
+        self.reloader.ask(load, progress)
 
     def reread_keys(self) -> None:
         """Put the list of clients in force as it stands in its files now; keep the old one if it is no good."""
@@ -281,9 +245,10 @@ class Service:
         if through:
             self.publisher.flush(2 * self.config.publish.stall_timeout_s)
         self.publisher.close(self.config.publish.stall_timeout_s if through else CLOSE_S)
+        self.reloader.close()
         if not stuck:
             self.source.close()
-            self._engine.close()
+            self.in_force.engine.close()
 
     def _close_forensic(self, *, stuck: bool) -> None:
         """Let the ring finish, and publish its last news."""
@@ -318,6 +283,7 @@ class Service:
                 if event is not None and self._process(event):
                     break
                 self._inject()
+                self._exchange()
             if self._running:
                 source, epoch, position = self._running
                 self._process(StreamEnd(source, epoch, position, final=True))
@@ -346,22 +312,50 @@ class Service:
             self._count(record)
             if self._forensic is not None and isinstance(record, Contact):
                 self._forensic.record(record)
-            if self._estimator is not None:
-                estimate = self._estimator.process(record) or estimate
-            for message in self._recorder.process(record):
-                self.publisher.put(message, wait=not self.source.live)
-                if self._on_message is not None:
-                    self._on_message(message)
+            if self.in_force.estimator is not None:
+                estimate = self.in_force.estimator.process(record) or estimate
+            self._publish(record)
             self.last_turn = time.monotonic()
         if estimate is not None:
             self._refresh_site(estimate)
         return isinstance(event, StreamEnd) and event.final
 
+    def _publish(self, record: Record) -> None:
+        for message in self._recorder.process(record):
+            self.publisher.put(message, wait=not self.source.live)
+            if self._on_message is not None:
+                self._on_message(message)
+
+    def _exchange(self) -> None:
+        """Put in force what a reload has built, if it has: the source goes on, and so does the grid of the stream."""
+        if (new := self.reloader.ready()) is None:
+            return
+        old, pipeline = self.in_force, new.stages.pipeline(live=self.source.live)
+        try:
+            left = pipeline.follow(self._pipeline, same_contacts=new.same_contacts(old))
+        except (SampleRateError, ConfigError) as e:
+            self.reloader.refuse(e)
+            return
+        for record in left:
+            self._count(record)
+            self._publish(record)
+        new.keep_newer(old)
+        identity = new.identity(self.publisher.identity)
+        recorder = new.recorder(identity)
+        recorder.follow(self._recorder, same_checks=new.config.checks == old.config.checks)
+        self.in_force, self.config, self._pipeline, self._recorder = new, new.config, pipeline, recorder
+        self.publisher.identity = identity
+        if self._selftest is not None:
+            self._selftest.use(new.bundle, new.spec)
+        self.publisher.put(new.info(identity, self.publisher.endpoints), wait=not self.source.live)
+        _LOGGER.info("reloaded: %s", new.words())
+        self.reloader.taken()
+
     def _inject(self) -> None:
         """A piece of a self-test, if one is under way and the machine keeps up: its own chain, the same engine."""
         if self._selftest is None or (self._ladder is not None and self._ladder.n):
             return
-        for message in self._selftest.turn(self._stages, self.publisher.identity):
+        for message in self._selftest.turn(self.in_force.stages, self.publisher.identity):
             self.publisher.put(message, wait=not self.source.live)
 
     def _kept(self) -> Iterator[Forensic]:
@@ -384,23 +378,21 @@ class Service:
 
     def _refresh_site(self, estimate: SiteEstimate) -> None:
         """Put new thresholds in force, between two windows; keep those in force if they cannot be written."""
-        path = site_path(self.config)
+        now, path = self.in_force, site_path(self.config)
         assert path is not None  # the settings refuse to refresh without a place to write to
-        before = {} if self._site.calibration is None else self._site.calibration.channels
+        before = {} if now.site.calibration is None else now.site.calibration.channels
         version = next_version(path)
-        site = SiteCalibration.now(self.bundle, estimate.data, {**before, **estimate.channels}, version)
+        site = SiteCalibration.now(now.bundle, estimate.data, {**before, **estimate.channels}, version)
         try:
             save_site(path, site)
         except InputError as e:
             _LOGGER.error("%s: the thresholds in force stay", e)
             return
-        self._site = dataclasses.replace(self._site, calibration=site, problem="")
-        self._extractor.use(site)
-        identity = dataclasses.replace(self.publisher.identity, calibration_id=self._site.id)
-        self.publisher.identity = identity
+        now.refreshed(dataclasses.replace(now.site, calibration=site, problem=""))
+        self.publisher.identity = identity = now.identity(self.publisher.identity)
         self._recorder.speak_as(identity)
-        _LOGGER.info("site calibration: %s", self._site.words())
-        self.publisher.put(self._info(), wait=not self.source.live)
+        _LOGGER.info("site calibration: %s", now.site.words())
+        self.publisher.put(now.info(identity, self.publisher.endpoints), wait=not self.source.live)
 
     def _note(self, event: Event) -> None:
         """Remember where the stream stands."""

@@ -328,7 +328,8 @@ FAMILIES: dict[str, dict[str, Field]] = {
         **SLOT,
         "analysed": Field("bool", "false: see reason"),
         "reason": _str(
-            "why not analysed; overload: sound came faster than it could be analysed; warm-up is reserved",
+            "why not analysed; overload: sound came faster than it could be analysed; "
+            "warm-up: the front end was exchanged within it",
             null=True,
             one_of=("gap", "invalid", "overload", "warm-up"),
         ),
@@ -357,7 +358,7 @@ FAMILIES: dict[str, dict[str, Field]] = {
         "event": _str("the contact starts, goes on, or is over", one_of=("start", "update", "end")),
         "reason": _str(
             "heard; or why it ends: no longer heard, too long a gap, the stream ended",
-            one_of=("heard", "lost", "gap", "ended"),
+            one_of=("heard", "lost", "gap", "ended", "reload"),
         ),
         "n_windows": _int("windows it was heard in", least=1),
         "n_skipped": _int("slots of the grid in its span that were not analysed"),

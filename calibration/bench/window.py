@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import json
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,7 +57,8 @@ def bench_window(
     dict
         ``speedup``: per batch size the median over the rounds of the faster peer's time over that of the best engine in
         f32, None without a peer. ``rows``: one per contestant and batch size; ``ratio`` is the faster peer's time over
-        the row's. ``checks``: see `calibration.bench.checks`; ``limit``: see `calibration.bench.limit`.
+        the row's. ``trade_off``: what calibration measured of other numbers of passes, None where the bundle came
+        without its report. ``checks``: see `calibration.bench.checks`; ``limit``: see `calibration.bench.limit`.
 
     Raises
     ------
@@ -101,6 +103,7 @@ def bench_window(
         "limit": limits,
         "checks": checks,
         "fidelity": trueness,
+        "trade_off": _trade_off(bundle),
         "notes": notes,
         "cpu": cpu_name(),
         "n_threads": n_threads,
@@ -113,6 +116,15 @@ def bench_window(
         "units": "milliseconds per window, medians over rounds; ratio: the faster peer's time over the row's, "
         "median of the ratios within a round",
     }
+
+
+def _trade_off(bundle: Bundle) -> dict[str, Any] | None:
+    """Of the bundle's report: fidelity by number of passes and columns, and by criterion for choosing channels."""
+    path = bundle.path / "report" / "report.json"
+    if not path.is_file():
+        return None
+    found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")).get("score_cam")
+    return found
 
 
 def windows_for_bench(spec: FeatureSpec, n: int, progress: Progress = no_progress) -> F32:

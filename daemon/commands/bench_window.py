@@ -70,6 +70,8 @@ def _tell(r: dict[str, Any]) -> None:
     for name, found in r["fidelity"].items():
         print(f"maps of the likeliest vessel against Score-CAM by all channels, {found['n_windows']} {name} windows: "
               f"overlap (IoU) {found['iou']:.3f}, rank correlation {found['rank_correlation']:.3f}")  # fmt: skip
+    if r["trade_off"] is not None:
+        _tell_trade_off(r["trade_off"])
     print("\nms per window: median of the rounds, quartiles; ratio: faster peer's time / this row's, paired by round")
     for batch in dict.fromkeys(row["batch"] for row in r["rows"]):
         rows = [row for row in r["rows"] if row["batch"] == batch]
@@ -110,6 +112,23 @@ def _tell_checks(checks: list[dict[str, Any]]) -> None:
             mine, own = (_number(c[key]) for key in ("rank_correlation", "rank_correlation_own_form"))
             print(f"  {c['contestant']:<30} rank correlation with the torch reference {mine}; computed in the peer's "
                   f"form {own}")  # fmt: skip
+
+
+def _tell_trade_off(found: dict[str, Any]) -> None:
+    """What calibration measured on windows held out: overlap and rank correlation for each number of passes."""
+    table: dict[str, dict[int, str]] = {}
+    for row in found["curve"]:
+        name = f"coarse passes, {row['n_columns']} columns"
+        table.setdefault(f"{name}, weights told", {})[row["k"]] = f"{row['iou']:.2f} {row['rank_correlation']:.3f}"
+    for row in found["chosen"]:
+        name = f"only the channels of greatest {row['criterion']}"
+        table.setdefault(name, {})[row["k"]] = f"{row['iou']:.2f} {row['rank_correlation']:.3f}"
+    passes = sorted({k for row in table.values() for k in row})
+    head = "".join(f"{k:>12}" for k in passes)
+    print("\ntrade-off, measured at calibration on windows held out: overlap (IoU) and rank correlation to Score-CAM")
+    print(f"by all channels for each number of passes; this bundle does {found['k']}\n{'':<42}{head}")
+    for name, row in table.items():
+        print(f"{name:<42}" + "".join(f"{row.get(k, '-'):>12}" for k in passes))
 
 
 def _number(value: float | None) -> str:

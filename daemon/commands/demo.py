@@ -58,13 +58,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _introduction(service: Service, engine: str) -> str:
-    n = len(service.bundle.labels) - 1
+    n = len(service.in_force.bundle.labels) - 1
     pace = "as fast as it can be computed" if service.config.source.max_speed else "in real time"
-    window_s = service.spec.n_samples(service.spec.fs_model) / service.spec.fs_model
+    window_s = service.in_force.spec.n_samples(service.in_force.spec.fs_model) / service.in_force.spec.fs_model
     return (
         f"tonald demo: a simulated sea {pace}, the daemon on the shipped bundle, and a subscriber.\n"
         f"{n} kinds of vessel come and go, seeds not used in training. "
-        f"Windows of {window_s:.1f} s, one each {service.spec.step_s:g} s, explained by {engine}.\n"
+        f"Windows of {window_s:.1f} s, one each {service.in_force.spec.step_s:g} s, explained by {engine}.\n"
         f"Anyone may subscribe: tonald listen {service.publisher.endpoints[0]}    Ctrl-C ends it.\n"
     )
 

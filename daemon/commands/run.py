@@ -108,13 +108,13 @@ def run(args: argparse.Namespace) -> int:
     service = Service(config, None if args.quiet else _printer(all_windows=args.verbose, silent_windows=args.once))
     manager = ServiceManager()
     service.start(manager.starting)
-    _LOGGER.info("bundle %s: %s", service.bundle.id, ", ".join(service.bundle.labels))
-    _LOGGER.info("contacts: %s", service.contact_rule.words()[-1])
+    _LOGGER.info("bundle %s: %s", service.in_force.bundle.id, ", ".join(service.in_force.bundle.labels))
+    _LOGGER.info("contacts: %s", service.in_force.stages.rule.words()[-1])
     _LOGGER.info("publishing on %s", ", ".join(service.publisher.endpoints))
     if service.publisher.replay_endpoints:
         _LOGGER.info("journal replayed on %s", ", ".join(service.publisher.replay_endpoints))
     manager.ready("listening")
-    supervise(service, manager, stop, hang_up)
+    supervise(service, manager, stop, hang_up, lambda: settings(args))
     manager.stopping(str(service.counts))
     service.stop()
     _LOGGER.info("%s", service.counts)
@@ -122,18 +122,33 @@ def run(args: argparse.Namespace) -> int:
     return 0 if stop.is_set() else _judge(service)  # who asks it to stop gets what he asked for
 
 
-def supervise(service: Service, manager: ServiceManager, stop: SignalFlag, hang_up: SignalFlag | None = None) -> None:
-    """Wait for the end; feed the watchdog while work is done (`daemon.liveness`); on SIGHUP read who may listen."""
+def supervise(
+    service: Service,
+    manager: ServiceManager,
+    stop: SignalFlag,
+    hang_up: SignalFlag | None = None,
+    load: Callable[[], Config] | None = None,
+) -> None:
+    """Wait for the end; feed the watchdog while work is done (`daemon.liveness`); on SIGHUP reload by ``load``."""
     due = time.monotonic()
     patience_s = (manager.watchdog_s or 30.0) / 2
-    window_s = service.spec.n_samples(service.spec.fs_model) / service.spec.fs_model
-    liveness = Liveness(patience_s, window_s, service.config.window.hop_s)
+    spec = service.in_force.spec
+    liveness = Liveness(patience_s, spec.n_samples(spec.fs_model) / spec.fs_model, service.config.window.hop_s)
     said: str | None = None
+    reloading = False
     while not stop.wait(TURN_S) and service.alive:
         if hang_up is not None and hang_up.is_set():
             hang_up.clear()
             service.reread_keys()
             service.resume_source()
+            if load is not None:
+                manager.reloading("reading settings and bundle anew")
+                service.reload(load, manager.starting)
+                reloading = True
+        if reloading and not service.reloader.busy:
+            reloading = False
+            logging.getLogger().setLevel(service.config.log.level.upper())
+            manager.ready(_status(service))
         now = time.monotonic()
         complaint = liveness.complaint(service.progress(), now)
         kind = None if complaint is None else re.sub(r"[\d.]+", "", complaint)  # the figure grows from turn to turn
@@ -141,8 +156,14 @@ def supervise(service: Service, manager: ServiceManager, stop: SignalFlag, hang_
             _LOGGER.error("%s: no sign of life until it changes", complaint)
         said = kind
         if manager.watchdog_s and now >= due and complaint is None:
-            manager.alive(str(service.counts))
+            manager.alive(_status(service))
             due = now + manager.watchdog_s / 4
+
+
+def _status(service: Service) -> str:
+    """A line for ``systemctl status``."""
+    problem = service.reloader.problem
+    return f"{service.counts}; not reloaded: {problem}" if problem else str(service.counts)
 
 
 def start_logging(level: str) -> None:

@@ -22,7 +22,7 @@ __all__ = ["main"]
 JOINTS = {
     "source opened": ("daemon.service", "open_source"),
     "bundle loaded and hashed": ("models.bundle", "Bundle.load"),
-    "engine, in all": ("daemon.service", "open_engine"),
+    "engine, in all": ("daemon.in_force", "open_engine"),
     "golden outputs": ("models.engines.golden", "check"),
     "start, in all": ("daemon.service", "Service.start"),
 }

@@ -77,6 +77,14 @@ class LiveSelfTest:
         """Begin to look for requests."""
         self._thread.start()
 
+    def use(self, bundle: Bundle, spec: FeatureSpec) -> None:
+        """Another bundle is in force: sound made for the one before is not put in."""
+        self._bundle, self._spec = bundle, spec
+        if self._ready:
+            _LOG.warning("self-test: given up, another bundle came into force")
+            self._ready.clear()
+            self._end()
+
     @classmethod
     def of(cls, config: Config, bundle: Bundle, spec: FeatureSpec) -> LiveSelfTest | None:
         """As the settings say; None: it is off."""

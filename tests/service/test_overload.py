@@ -256,5 +256,5 @@ def test_daemon_announces_each_step_and_takes_it_back(
     assert {b["overload_step"] for b in bodies} >= {0, 3}
     names = [b for b in bodies if b["reason"] == "overload" and b["probabilities"]]
     assert names
-    assert all(set(b["probabilities"]) == set(service.bundle.labels) for b in names)
+    assert all(set(b["probabilities"]) == set(service.in_force.bundle.labels) for b in names)
     assert all(b["lost_samples"] == 0 for b in bodies)

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibration.site import ChannelCalibration, SiteCalibration, SiteThreshold
+from calibration.site import SiteCalibration
 from calibration.site_scores import measure
 from calibration.site_windows import windows_of_folder
-from calibration.thresholds import NOMINAL_LEVELS
 from daemon.config import Config, PublishConfig, SiteConfig, SourceConfig, WindowConfig
 from daemon.extract import Limits
 from daemon.frames import AudioBlock, Record, StreamEnd, StreamStart
@@ -24,15 +23,7 @@ from models.errors import ConfigError
 from models.explainer import Explainer
 from tests.site.conftest import FS, LOW_SHIP, noise, write
 from tests.toy_bundle import make_bundle
-
-
-def site_with(bundle: Bundle, value: float, version: int = 1, channels: tuple[str, ...] = ("ch0",)) -> SiteCalibration:
-    levels = {q: SiteThreshold(value + 0.001 * i, 0.9, 0.8, 1.0) for i, q in enumerate(NOMINAL_LEVELS)}
-    c = ChannelCalibration(
-        n_windows=30, n_recordings=8, n_segments=8, seconds=70.0, n_detected=0, detected="left out",
-        labels={"low": levels, "high": levels},
-    )  # fmt: skip
-    return SiteCalibration.now(bundle, "a test", dict.fromkeys(channels, c), version)
+from tests.toy_site import site_with
 
 
 def run(bundle: Bundle, path: Path, tmp_path: Path, **settings: object) -> list[Message]:

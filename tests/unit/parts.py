@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.unit import dying, hearing, network, serving
+from tests.unit import dying, hearing, network, reloading, serving
 from tests.unit.container import Container
 
 PARTS: dict[str, tuple[str, Callable[[Container], str]]] = {
@@ -24,6 +24,7 @@ PARTS: dict[str, tuple[str, Callable[[Container], str]]] = {
     "bad_config": ("fails, and does not loop", dying.bad_config),
     "bad_bundle": ("fails, and does not loop", dying.bad_bundle),
     "reload": ("keys by credential, list at reload", network.reload),
+    "exchange": ("settings exchanged at reload, or refused", reloading.exchange),
     "network": ("the network only by drop-in and keys", network.network),
     "instances": ("several daemons by the template", network.instances),
     "stop": ("clean, and told", serving.stop),
