@@ -9,7 +9,7 @@ PINS := pyproject.toml constraints.txt
 RUN_STAMP := $(VENV)/.run-$(shell cat $(PINS) | cksum | cut -d' ' -f1)
 DEV_STAMP := $(VENV)/.dev-$(shell cat $(PINS) Makefile | cksum | cut -d' ' -f1)
 
-.PHONY: help run demo test test-all check check-tensorrt bench bundle faults soak fuzz venv system notices clean
+.PHONY: help run demo test test-all check check-tensorrt bench bundle faults soak fuzz unit venv system notices clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -48,9 +48,12 @@ soak: $(DEV_STAMP)  ## a day of sound through the daemon at full speed: nothing 
 fuzz: $(DEV_STAMP)  ## a million damaged messages, settings, bundles, recordings and keys
 	$(BIN)/python -m tests.fuzz --cases 1000000
 
+unit: $(DEV_STAMP)  ## boot the service unit under a real systemd in a container, break it in every way (as root, about 6 minutes)
+	$(BIN)/python -m tests.unit --page docs/security.md
+
 system:  ## Debian packages for sound cards and for the capture tests (as root)
 	apt-get update -qq
-	apt-get install -y -qq --no-install-recommends libportaudio2 libasound2-plugins jackd2
+	apt-get install -y -qq --no-install-recommends libportaudio2 libasound2-plugins jackd2 systemd-container iproute2
 
 notices: $(DEV_STAMP)  ## write THIRD_PARTY_NOTICES.md from what is installed
 	$(BIN)/python docs/third_party_notices.py > THIRD_PARTY_NOTICES.md

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from calibration.dataset import WindowSet
+from models.engines.onnxruntime import silence_telemetry
 from models.export import fold_batch_norm
 from models.features import FeatureSpec
 from models.graphs import INPUTS, OUTPUTS, build_graphs
@@ -135,6 +136,7 @@ class OnnxFiles:
     name, device, max_batch = "onnxruntime", "CPU", BATCH
 
     def __init__(self, files: Mapping[str, bytes], precision: str = "f32") -> None:
+        silence_telemetry()
         import onnxruntime
 
         self.precision, self.graphs = precision, tuple(files)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import MutableMapping
 
 __all__ = ["ServiceManager"]
 
@@ -15,14 +16,17 @@ MORE_S = 600
 
 
 class ServiceManager:
-    """Sends states to ``$NOTIFY_SOCKET``; does nothing where no service manager listens."""
+    """Sends states to ``$NOTIFY_SOCKET``; does nothing where no service manager listens.
 
-    def __init__(self, environ: dict[str, str] | None = None) -> None:
-        env = dict(os.environ) if environ is None else environ
-        address = env.get("NOTIFY_SOCKET", "")
+    What it was told is taken out of the environment: programs started later are not meant, and some would speak, too
+    (``timedatectl`` tells its exit status, jackd that it is ready), of which systemd complains each time.
+    """
+
+    def __init__(self, environ: MutableMapping[str, str] | None = None) -> None:
+        env = os.environ if environ is None else environ
+        address, usec, pid = (env.pop(key, "") for key in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"))
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        usec = env.get("WATCHDOG_USEC", "")
-        mine = env.get("WATCHDOG_PID", "") in ("", str(os.getpid()))
+        mine = pid in ("", str(os.getpid()))
         self.watchdog_s = int(usec) / 1e6 if usec.isdigit() and mine else None
         """Interval within which a sign of life is due, s; None: no watchdog."""
 

@@ -49,6 +49,8 @@ def main(argv: list[str]) -> int:
         _say(answer, json.dumps(listing))
         return 0
     request, memory_fd, parent = Request.from_json(argv[0]), int(argv[1]), int(argv[2])
+    for number in (signal.SIGINT, signal.SIGTERM):  # meant for our parent, who is asked to stop by the same signal
+        signal.signal(number, signal.SIG_IGN)
     _die_with(parent)
     try:
         stream, ready = _open(request, memory_fd)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from daemon.doctor.finding import Finding, fail, ok, warn
 
-__all__ = ["FOLDERS", "check_unit", "find_unit"]
+__all__ = ["FOLDERS", "NAME", "TEMPLATE", "check_unit", "find_unit"]
 
-NAME = "tonald.service"
+NAME, TEMPLATE = "tonald.service", "tonald@.service"
 FOLDERS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
            "/lib/systemd/system")  # fmt: skip
 TIMEOUT_S = 60.0
 
 
-def find_unit() -> Path | None:
-    """The unit that systemd would take; None if there is none."""
-    return next((p for p in (Path(folder) / NAME for folder in FOLDERS) if p.is_file()), None)
+def find_unit(folders: Sequence[str | Path] = FOLDERS) -> Path | None:
+    """The unit that systemd would take, else the template; None if there is neither."""
+    paths = (Path(folder) / name for name in (NAME, TEMPLATE) for folder in folders)
+    return next((p for p in paths if p.is_file()), None)
 
 
 def check_unit(path: Path | None = None) -> Iterator[Finding]:

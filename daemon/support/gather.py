@@ -115,7 +115,9 @@ def _unit(unit: Path | None) -> str:
 
 
 def _log() -> str:
-    return _run("journalctl", "-u", NAME, "-n", str(N_LOG_LINES), "--no-pager", "-o", "short-iso-precise")
+    return _run(
+        "journalctl", "-u", NAME, "-u", "tonald@*", "-n", str(N_LOG_LINES), "--no-pager", "-o", "short-iso-precise"
+    )
 
 
 def _heard(config: Config) -> str:

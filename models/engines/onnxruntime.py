@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from typing import Any
 
@@ -11,7 +12,7 @@ from models.bundle import Bundle
 from models.engines.base import EngineOptions, Tensors, checked_inputs, one_line
 from models.errors import EngineError, EngineUnavailable
 
-__all__ = ["OnnxRuntimeEngine"]
+__all__ = ["OnnxRuntimeEngine", "silence_telemetry"]
 
 
 class OnnxRuntimeEngine:
@@ -28,6 +29,7 @@ class OnnxRuntimeEngine:
     name = "onnxruntime"
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
+        silence_telemetry()
         try:
             import onnxruntime as ort
             from onnxruntime.capi import onnxruntime_pybind11_state as native
@@ -38,7 +40,6 @@ class OnnxRuntimeEngine:
             raise EngineUnavailable(f"onnxruntime serves f32 on the CPU, not {self.precision}")
         self.max_batch, self.graphs = options.max_batch, options.graphs
         self.device = f"{platform.machine()} CPU, {options.n_threads} threads"
-        ort.disable_telemetry_events()
         settings = ort.SessionOptions()
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         settings.intra_op_num_threads = options.n_threads
@@ -75,3 +76,13 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """Free the sessions."""
         self._sessions.clear()
+
+
+def silence_telemetry() -> None:
+    """Keep ONNX Runtime from calling home; to be called before it is imported.
+
+    From 1.29 on ``import onnxruntime`` alone starts a thread, writes a device number and a database to
+    ``~/.cache/Microsoft``, and queues an event for a host of its maker (seen with 1.32 on Linux). Its own
+    ``disable_telemetry_events`` comes too late for that; this variable is read first.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"

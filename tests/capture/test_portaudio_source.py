@@ -208,6 +208,23 @@ def test_source_whose_child_is_killed_gets_another_and_says_so(alsa: Path) -> No
 
 
 @need_alsa
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_that_ask_a_whole_group_to_stop_do_not_take_the_card_away(alsa: Path, number: int) -> None:
+    """A terminal and a service manager ask all processes at once; the parent decides, and drains first."""
+    source = PortAudioSource("fore", fs=FS, channels=[0, 1], pace=1.0, backoff_s=(0.1, 0.2))
+    try:
+        events = read_for(source, 5.0, until=AudioBlock)
+        first = source.child_pid
+        os.kill(first, number)
+        events += read_for(source, 2.0)
+        assert source.child_pid == first
+    finally:
+        source.close()
+    assert [type(e).__name__ for e in events if not isinstance(e, AudioBlock)] == ["StreamStart"]
+    assert sum(e.n_samples for e in events if isinstance(e, AudioBlock)) > FS
+
+
+@need_alsa
 def test_parent_killed_leaves_no_child(alsa: Path) -> None:
     code = (
         "import time; from daemon.sources.portaudio import PortAudioSource\n"

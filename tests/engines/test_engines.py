@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -266,6 +267,23 @@ def test_open_engine_asks_nothing_of_the_network(bundle: Bundle, name: str) -> N
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] None"
+
+
+@pytest.mark.parametrize("name", CPU_ENGINES)
+def test_engine_leaves_nothing_behind_in_the_users_home(bundle: Bundle, name: str, tmp_path: Path) -> None:
+    """What a library does by itself in native code no audit hook of Python sees; telemetry leaves its number there."""
+    code = (
+        "from models.bundle import Bundle\n"
+        "from models.engines import open_engine\n"
+        f"open_engine(Bundle.load({str(bundle.path)!r}), {name!r}, max_batch=2)\n"
+        "print('open')"
+    )
+    no_ci = {k: v for k, v in os.environ.items() if not k.startswith(("ORT_", "XDG_")) and k != "CI"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=no_ci | {"HOME": str(tmp_path)}
+    )
+    assert (done.stdout.strip(), done.stderr) == ("open", "")
+    assert list(tmp_path.rglob("*")) == []
 
 
 def has_gpu() -> bool:

@@ -165,7 +165,8 @@ def test_a_daemon_whose_windows_stop_falls_silent(manager: socket.socket, tmp_pa
             assert signs == []  # longer than the watchdog waits
         finally:
             process.kill()
-            process.communicate()
+            more = process.communicate()[1].decode()
+    assert "no sign of life" not in more  # said once, though the seconds grow
 
 
 def _until(process: subprocess.Popen[bytes], text: str) -> str:

@@ -218,6 +218,25 @@ def test_terminated_daemon_drains_and_says_so_to_the_service_manager(tmp_path: P
     assert [m.body["state"] for m in got if m.family == "status"][-1] == "ended"
 
 
+def test_daemon_asked_to_stop_before_its_first_window_ends_well(tmp_path: Path) -> None:
+    """A stream too short for a window is a problem of a recording, not of who stops the daemon early."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        env = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"}
+        pcm = ["--source", "-", "--fs", str(FS), "--n-channels", "1", "--format", "s16le"]
+        command = [*TONALD, "run", *pcm, "--publish", f"ipc://{tmp_path}/out", "--quiet"]
+        daemon = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        daemon.stdin.write(np.zeros(2 * FS, "<i2").tobytes())
+        daemon.stdin.flush()
+        while "STATUS=2 s of audio, 0 windows" not in manager.recv(4096).decode():
+            pass
+        daemon.send_signal(signal.SIGTERM)
+        said = daemon.communicate(timeout=60)[1].decode()
+    assert "too short" in said
+    assert daemon.returncode == 0
+
+
 def test_demo_shows_vessels_with_their_tonals(tmp_path: Path) -> None:
     done = run("demo", "--seconds", "16", "--max-speed", "--n-channels", "1")
     assert done.returncode == 0, done.stderr

@@ -15,7 +15,7 @@ from daemon.doctor.examine import examine
 from daemon.doctor.finding import Finding, run_check, worst
 from daemon.doctor.machine import budget_mb, check_disk
 from daemon.doctor.network import check_endpoints, check_keys
-from daemon.doctor.service_unit import check_unit
+from daemon.doctor.service_unit import check_unit, find_unit
 from daemon.doctor.software import check_bundle
 from daemon.doctor.sound import check_source
 from daemon.publisher import Publisher
@@ -138,6 +138,18 @@ def test_windows_the_bundle_cannot_do_fail() -> None:
     (finding,) = run_check("bundle", lambda: check_bundle(config("[window]\nhop_s = 0.3\n")))
     assert finding.status == "fail"
     assert "window.hop_s" in finding.what
+
+
+def test_template_is_found_where_there_is_no_other_unit(tmp_path: Path) -> None:
+    folders = (tmp_path / "etc", tmp_path / "lib")
+    assert find_unit(folders) is None
+    for folder in folders:
+        folder.mkdir()
+    template, service = folders[0] / "tonald@.service", folders[1] / "tonald.service"
+    template.touch()
+    assert find_unit(folders) == template
+    service.touch()
+    assert find_unit(folders) == service
 
 
 def test_unit_with_an_unknown_key_fails_though_verify_exits_with_0(tmp_path: Path) -> None:
