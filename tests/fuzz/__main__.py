@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.fuzz.targets import BY_NAME, TARGETS, Target
+from tests.fuzz.targets import BY_NAME, TARGETS, Target, in_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 10.0
@@ -99,14 +99,15 @@ def fuzz(target: Target, result: Result, seed: int) -> Iterator[None]:
     began = time.monotonic()
     first = 0
     while first < result.n:
-        with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        with tempfile.TemporaryDirectory(prefix="fuzz-", dir=in_memory()) as folder:
             progress, out = Path(folder) / "progress", Path(folder) / "out"
             progress.write_bytes(struct.pack("<qqq", -1, 0, 0))
             words = [target.name, str(seed), str(first), str(result.n), str(progress)]
             with out.open("wb") as said:
                 worker = subprocess.Popen(
-                    [sys.executable, "-m", "tests.fuzz.worker", *words], cwd=ROOT, stdout=said, stderr=subprocess.STDOUT
-                )
+                    [sys.executable, "-m", "tests.fuzz.worker", *words],
+                    cwd=ROOT, env=os.environ | {"FUZZ_FOLDER": folder}, stdout=said, stderr=subprocess.STDOUT,
+                )  # fmt: skip
                 yield from _watch(worker, progress)
             case, n_run, n_read = struct.unpack("<qqq", progress.read_bytes())
             lines = out.read_text(errors="replace").splitlines()

@@ -6,6 +6,7 @@ the damage, where a digest would keep the damage from the parser behind it.
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import datetime
 import functools
@@ -14,6 +15,7 @@ import importlib.util
 import json
 import os
 import random
+import shutil
 import struct
 import tempfile
 from collections.abc import Callable
@@ -75,8 +77,16 @@ def _seeds_of(target: Target) -> list[bytes]:
 
 @functools.cache
 def _scratch() -> Path:
+    """A folder of this process, gone with it; a worker's lies in its parent's, who outlives a worker that is killed."""
+    path = Path(tempfile.mkdtemp(prefix="fuzz-", dir=os.environ.get("FUZZ_FOLDER") or in_memory()))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
+
+
+def in_memory() -> Path | None:
+    """Where small files cost no disk; None: as the system has it."""
     shm = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="fuzz-", dir=shm if shm.is_dir() else None))
+    return shm if shm.is_dir() else None
 
 
 def _put(name: str, data: bytes, mode: int = 0o600) -> Path:
