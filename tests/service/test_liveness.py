@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from daemon.liveness import RETRY_S, Liveness, Progress
+from daemon.monitor.status_file import read_status
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
@@ -175,3 +179,39 @@ def _until(process: subprocess.Popen[bytes], text: str) -> str:
         if text in line.decode():
             return line.decode()
     return ""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("jackd") is None, reason="jackd2 is not installed ('make system')")
+def test_no_card_for_ten_minutes_is_waited_for_and_told(manager: socket.socket, tmp_path: Path) -> None:
+    watchdog_s, status = 10.0, tmp_path / "status.json"
+    settings = tmp_path / "tonald.toml"
+    settings.write_text(
+        f'[source]\nkind = "device"\ndevice = "no such card"\non_absent = "wait"\n[status]\nfile = "{status}"\n'
+        f'[publish]\nendpoints = ["ipc://{tmp_path}/out"]\n'
+    )
+    env = {**os.environ, "NOTIFY_SOCKET": str(manager.getsockname()), "WATCHDOG_USEC": f"{watchdog_s * 1e6:.0f}"}
+    words = ["run", "--config", str(settings), "--quiet"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "daemon", *words], env=env, cwd=ROOT, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            end, signs, states = time.monotonic() + 600.0, [time.monotonic()], set()
+            manager.settimeout(1.0)
+            while time.monotonic() < end:
+                with contextlib.suppress(TimeoutError):
+                    if manager.recv(4096).startswith(b"WATCHDOG=1"):
+                        signs.append(time.monotonic())
+                if status.exists():
+                    states.add(read_status(status)["state"])
+            assert process.poll() is None
+            told = read_status(status)
+        finally:
+            process.terminate()
+            _, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, errors.decode()
+    assert states <= {"starting", "running", "waiting"}
+    assert told["state"] == "waiting"
+    assert told["problems"][0].startswith("source no such card is waiting")
+    assert len(signs) > 600.0 / watchdog_s
+    assert max(b - a for a, b in itertools.pairwise(signs)) < watchdog_s  # systemd would have let it live
