@@ -71,6 +71,8 @@ def confined(c: Container) -> str:
     api = ("/proc", "/dev", "/sys", "/run")
     writable = sorted(p for p, o in options.items() if "rw" in o and not p.startswith(api))
     expect(set(writable) <= set(OURS), f"writable: {writable}")
+    mode = c.ask("stat", "-c", "%a", "/run/tonald/out", "/var/lib/private/tonald").split()
+    expect(mode == ["700", "700"], f"modes of the ipc socket and of the state folder: {mode}")
     for folder in ("/etc", "/usr", "/opt/tonald", "/var/lib"):  # as root, so that nothing but the mounts protects them
         touch = ["nsenter", "-t", str(pid), "-m", "touch", f"{folder}/x"]
         refused = subprocess.run(touch, check=False, capture_output=True, text=True)
