@@ -16,6 +16,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "run": "listen to hydrophones, recordings or the simulated ocean and publish signatures",
     "listen": "show what a daemon publishes: live table, lines or JSON",
+    "status": "say how the running daemon is; ends non-zero if it is not well, or its status is stale",
     "verify": "hold saved records against a recording: equal, audio differs or result differs",
     "record": "write the source's sound into files with side-cars, for calibration and for proof",
     "freeze": "have a running daemon keep the latest sound for good",

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from calibration.hydrophone import Hydrophone
 from daemon.capture.cards import UsbId
+from daemon.monitor.address import loopback
 from models.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -27,8 +28,8 @@ else:
 
 __all__ = [
     "ChecksConfig", "Config", "ContactsConfig", "DemonConfig", "EngineConfig", "ExtractConfig", "ForensicConfig",
-    "JournalConfig", "LogConfig", "PublishConfig", "SelfTestConfig", "SiteConfig", "SourceConfig", "WindowConfig",
-    "reference",
+    "JournalConfig", "LogConfig", "MetricsConfig", "PublishConfig", "SelfTestConfig", "SiteConfig", "SourceConfig",
+    "StatusConfig", "WindowConfig", "reference",
 ]  # fmt: skip
 
 SourceKind = Literal["simulated", "file", "pcm", "device"]
@@ -343,6 +344,27 @@ class LogConfig:
     """What goes to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = _key("info", "least severity written")
+    format: Literal["auto", "plain", "json"] = _key(
+        "auto", "auto: with the priority that journald reads if it listens, else plain; json: one object per line"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StatusConfig:
+    """What the daemon says of itself, once a second, for 'tonald status'."""
+
+    file: str = _key("", "where it is written; empty: status.json in $RUNTIME_DIRECTORY, if there is one")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetricsConfig:
+    """The same for Prometheus, on this machine only."""
+
+    listen: str = _key("", "loopback address and port, such as 127.0.0.1:9265; empty: off")
+
+    def __post_init__(self) -> None:
+        if self.listen and not loopback(self.listen)[1]:
+            raise ConfigError(f"metrics.listen = {self.listen!r}: give the port that is scraped, such as 9265")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -367,6 +389,8 @@ class Config:
     journal: JournalConfig = field(default_factory=JournalConfig)
     forensic: ForensicConfig = field(default_factory=ForensicConfig)
     selftest: SelfTestConfig = field(default_factory=SelfTestConfig)
+    status: StatusConfig = field(default_factory=StatusConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     log: LogConfig = field(default_factory=LogConfig)
     hydrophone: tuple[Hydrophone, ...] = field(default_factory=tuple)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from daemon.chosen_bundle import chosen_bundle
 from daemon.compose import Composition
 from daemon.config import Config
+from daemon.monitor.tally import Tally, TimedEngine
 from daemon.pipeline import with_hop
 from daemon.records import Recorder, info_message
 from daemon.site_refresh import SiteEstimator
@@ -49,7 +50,12 @@ class InForce:
 
     @classmethod
     def open(
-        cls, config: Config, progress: Callable[[str], None] | None = None, before: InForce | None = None
+        cls,
+        config: Config,
+        progress: Callable[[str], None] | None = None,
+        before: InForce | None = None,
+        *,
+        tally: Tally | None = None,
     ) -> InForce:
         """Build it; nothing is left open if that fails.
 
@@ -60,6 +66,8 @@ class InForce:
         before : InForce, optional
             What serves now. Its engine is shared where bundle and engine settings are the same; if nothing at all has
             changed, it is itself what is returned.
+        tally : Tally, optional
+            Told of each call of the engine.
 
         Raises
         ------
@@ -87,7 +95,7 @@ class InForce:
                 progress=progress,
             )
         try:
-            stages = Composition.of(config, bundle, engine, site)
+            stages = Composition.of(config, bundle, engine if tally is None else TimedEngine(engine, tally), site)
         except BaseException:
             if not shared:
                 engine.close()

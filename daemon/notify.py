@@ -47,6 +47,10 @@ class ServiceManager:
         """Sign of life, and a line for ``systemctl status``; never waits for a manager that does not read."""
         self._send(f"WATCHDOG=1\nSTATUS={status}", socket.MSG_DONTWAIT)
 
+    def status(self, status: str) -> None:
+        """A line for ``systemctl status``; no sign of life, and no waiting either."""
+        self._send(f"STATUS={status}", socket.MSG_DONTWAIT)
+
     def stopping(self, status: str) -> None:
         """The end has begun."""
         self._send(f"STOPPING=1\nSTATUS={status}")

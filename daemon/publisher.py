@@ -24,7 +24,7 @@ import threading
 import time
 from collections import deque
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from daemon.allow_list import AllowList
 from daemon.curve import CurveServer, open_endpoints
@@ -106,6 +106,7 @@ class Publisher:
         self._wanted, self._wanted_replay = open_endpoints(endpoints, curve), open_endpoints(replay_endpoints, curve)
         self._journal = journal
         self._replayer: Replayer | None = None
+        self._outlet: Outlet | None = None  # the thread's own; others only read its counts
         self._hwm, self._n_queue, self._curve = hwm, n_queue, curve
         self._stall_timeout_s, self._heartbeat_s = stall_timeout_s, heartbeat_s
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -159,6 +160,18 @@ class Publisher:
     def failed(self) -> BaseException | None:
         """What ended the thread before its time; None while all is well."""
         return self._failure
+
+    def state(self) -> dict[str, Any]:
+        """What the queue, the socket and the journal hold and lost, at this moment; any thread may ask."""
+        outlet, journal = self._outlet, self._journal
+        with self._room:
+            n_queued, n_dropped = len(self._queue), self._n_dropped
+        return {
+            "endpoints": list(self.endpoints), "n_queued": n_queued, "n_queue": self._n_queue, "n_sent": self._n_sent,
+            "n_dropped": n_dropped, "n_stalls": 0 if outlet is None else outlet.n_stalls,
+            "n_subscriptions": 0 if outlet is None else outlet.n_subscriptions,
+            "journal": None if journal is None else {**journal.state(), "replay": list(self.replay_endpoints)},
+        }  # fmt: skip
 
     def put(self, message: Message, *, wait: bool) -> bool:
         """Number and queue one message; False if it was dropped because the queue is full.
@@ -283,7 +296,7 @@ class Publisher:
     def _run(self) -> None:
         outlet: Outlet | None = None
         try:
-            outlet = Outlet(self._wanted, self._hwm, self._stall_timeout_s, self._curve)
+            outlet = self._outlet = Outlet(self._wanted, self._hwm, self._stall_timeout_s, self._curve)
             self.endpoints = outlet.bind()
             if self._journal is not None and self._wanted_replay:
                 self._replayer = Replayer(outlet.context, self._wanted_replay, self._journal.snapshot, self._curve)

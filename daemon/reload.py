@@ -15,6 +15,7 @@ import dataclasses
 import logging
 import threading
 from collections.abc import Callable
+from typing import TypeAlias
 
 from daemon.config import Config
 from daemon.in_force import InForce
@@ -43,6 +44,9 @@ def unlike(old: Config, new: Config) -> list[str]:
     return [n for n in names if n not in RELOADED]
 
 
+Build: TypeAlias = Callable[[Config, Callable[[str], None] | None, InForce | None], InForce]
+
+
 class Reloader:
     """Builds on request.
 
@@ -50,10 +54,12 @@ class Reloader:
     ----------
     in_force : callable
         What serves now.
+    build : callable
+        As `InForce.open`.
     """
 
-    def __init__(self, in_force: Callable[[], InForce]) -> None:
-        self._in_force = in_force
+    def __init__(self, in_force: Callable[[], InForce], build: Build = InForce.open) -> None:
+        self._in_force, self._build = in_force, build
         self.problem = ""
         """Why the last request was refused; empty if it was not."""
         self.n_done = self.n_refused = 0
@@ -134,7 +140,7 @@ class Reloader:
             raise ConfigError(
                 f"{', '.join(names)} changed: that needs a restart, and nothing of the file comes into force without it"
             )
-        new = InForce.open(config, progress, old)
+        new = self._build(config, progress, old)
         if new is old:
             _LOGGER.info("reload: settings, bundle and site are as they were")
             self.n_done += 1

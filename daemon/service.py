@@ -8,6 +8,7 @@ command, the demo or a test starts a service, looks at it, and stops it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import itertools
 import logging
@@ -44,6 +45,7 @@ from daemon.frames import (
 from daemon.in_force import InForce
 from daemon.journal.open import open_journal, replay_endpoints
 from daemon.liveness import Progress
+from daemon.monitor.tally import Tally
 from daemon.open_source import open_source, paused, resume
 from daemon.overload import Ladder
 from daemon.publisher import Publisher
@@ -139,7 +141,10 @@ class Service:
         self._on_message = on_message
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="processing", daemon=True)
-        self.reloader = Reloader(lambda: self.in_force)
+        self.tally = Tally()
+        """The same and more, by label: what status file and metrics are made of."""
+        self._open = functools.partial(InForce.open, tally=self.tally)
+        self.reloader = Reloader(lambda: self.in_force, self._open)
         self._say = SayOnce()
         self._unwell: dict[str, str] = {}
         self._ladder: Ladder | None = None
@@ -154,7 +159,7 @@ class Service:
         """
         self.source: Source = self._given_source or open_source(self.config.source, self._clocks)
         try:
-            self.in_force = InForce.open(self.config, progress)
+            self.in_force = self._open(self.config, progress)
         except BaseException:
             self.source.close()
             raise
@@ -366,6 +371,7 @@ class Service:
         """Leave out more or less of the work, by how much sound waits."""
         if (backlog := self.source.backlog()) is None or not isinstance(event, AudioBlock):
             return
+        self.tally.backlog(backlog)
         if self._ladder is None:
             self._ladder = Ladder(backlog.most_s)
         before = self._ladder.n
@@ -396,6 +402,7 @@ class Service:
 
     def _note(self, event: Event) -> None:
         """Remember where the stream stands."""
+        self.tally.event(event)
         match event:
             case StreamStart():
                 self._running = (event.source, event.epoch, 0)
@@ -411,6 +418,7 @@ class Service:
                 self._running = None
 
     def _count(self, record: Record) -> None:
+        self.tally.record(record)
         counts = self.counts
         if isinstance(record, SourceState):
             self._state, self._n_retries = record.state, record.n_retries

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from daemon.commands.run import start_logging
 from daemon.config import Config, PublishConfig, SourceConfig
+from daemon.log_lines import start_logging
 from daemon.service import Service
 from daemon.signal_flag import SignalFlag
 from daemon.sources.simulated import SimulatedSource

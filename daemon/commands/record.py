@@ -12,8 +12,9 @@ import time
 import uuid
 from pathlib import Path
 
-from daemon.commands.run import add_source_words, settings, start_logging
+from daemon.commands.run import add_source_words, settings
 from daemon.frames import AudioBlock, ClockUpdate, Event, Gap, Source, SourceState, StreamEnd, StreamStart
+from daemon.log_lines import start_logging
 from daemon.open_source import open_source
 from daemon.takes.side_car import Stamp
 from daemon.takes.take_writer import TakeWriter
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and not 0.0 < value < float("inf"):
             raise UsageError(f"{name} {value:g}: give a positive number of seconds")
     config = settings(args)
-    start_logging(config.log.level)
+    start_logging(config.log.level, config.log.format)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as e:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-import os
 import re
 import signal
 import sys
@@ -16,6 +15,8 @@ from types import FrameType
 
 from daemon.config import Config
 from daemon.liveness import Liveness
+from daemon.log_lines import start_logging
+from daemon.monitor.monitor import Monitor
 from daemon.notify import ServiceManager
 from daemon.open_source import parse_source
 from daemon.service import Service
@@ -24,7 +25,7 @@ from daemon.view import format_line
 from daemon.wire import Message
 from models.errors import AudioFormatError, UsageError
 
-__all__ = ["add_arguments", "add_source_words", "run", "settings", "start_logging"]
+__all__ = ["add_arguments", "add_source_words", "run", "settings"]
 
 _LOGGER = logging.getLogger("tonald")
 
@@ -100,26 +101,43 @@ def _channels(text: str) -> tuple[int, ...]:
 def run(args: argparse.Namespace) -> int:
     """Run until the source is through or a signal comes."""
     config = settings(args)
-    start_logging(config.log.level)
+    start_logging(config.log.level, config.log.format)
     stop, hang_up = SignalFlag(), SignalFlag()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda n, _frame: _asked_to_stop(stop, n, _frame))
     signal.signal(signal.SIGHUP, lambda _n, _frame: hang_up.set())
     service = Service(config, None if args.quiet else _printer(all_windows=args.verbose, silent_windows=args.once))
     manager = ServiceManager()
-    service.start(manager.starting)
+    with Monitor(config, manager) as monitor:
+        _start(service, manager, monitor)
+        supervise(service, manager, stop, hang_up, lambda: settings(args), monitor)
+        monitor.stopping()
+        manager.stopping(str(service.counts))
+        service.stop()
+        _LOGGER.info("%s", service.counts)
+        service.raise_failure()
+        return 0 if stop.is_set() else _judge(service)  # who asks it to stop gets what he asked for
+
+
+def _start(service: Service, manager: ServiceManager, monitor: Monitor) -> None:
+    """Start it, and say what serves; nothing is left open if that fails."""
+
+    def starting(words: str) -> None:
+        manager.starting(words)
+        monitor.doing(words)
+
+    service.start(starting)
+    try:
+        monitor.listening(service)
+    except BaseException:
+        service.stop()
+        raise
     _LOGGER.info("bundle %s: %s", service.in_force.bundle.id, ", ".join(service.in_force.bundle.labels))
     _LOGGER.info("contacts: %s", service.in_force.stages.rule.words()[-1])
     _LOGGER.info("publishing on %s", ", ".join(service.publisher.endpoints))
     if service.publisher.replay_endpoints:
         _LOGGER.info("journal replayed on %s", ", ".join(service.publisher.replay_endpoints))
     manager.ready("listening")
-    supervise(service, manager, stop, hang_up, lambda: settings(args))
-    manager.stopping(str(service.counts))
-    service.stop()
-    _LOGGER.info("%s", service.counts)
-    service.raise_failure()
-    return 0 if stop.is_set() else _judge(service)  # who asks it to stop gets what he asked for
 
 
 def supervise(
@@ -128,8 +146,10 @@ def supervise(
     stop: SignalFlag,
     hang_up: SignalFlag | None = None,
     load: Callable[[], Config] | None = None,
+    monitor: Monitor | None = None,
 ) -> None:
     """Wait for the end; feed the watchdog while work is done (`daemon.liveness`); on SIGHUP reload by ``load``."""
+    line: Callable[[], str] = (lambda: str(service.counts)) if monitor is None else monitor.line
     due = time.monotonic()
     patience_s = (manager.watchdog_s or 30.0) / 2
     spec = service.in_force.spec
@@ -147,8 +167,8 @@ def supervise(
                 reloading = True
         if reloading and not service.reloader.busy:
             reloading = False
-            logging.getLogger().setLevel(service.config.log.level.upper())
-            manager.ready(_status(service))
+            start_logging(service.config.log.level, service.config.log.format)
+            manager.ready(line())
         now = time.monotonic()
         complaint = liveness.complaint(service.progress(), now)
         kind = None if complaint is None else re.sub(r"[\d.]+", "", complaint)  # the figure grows from turn to turn
@@ -156,30 +176,8 @@ def supervise(
             _LOGGER.error("%s: no sign of life until it changes", complaint)
         said = kind
         if manager.watchdog_s and now >= due and complaint is None:
-            manager.alive(_status(service))
+            manager.alive(line())
             due = now + manager.watchdog_s / 4
-
-
-def _status(service: Service) -> str:
-    """A line for ``systemctl status``."""
-    problem = service.reloader.problem
-    return f"{service.counts}; not reloaded: {problem}" if problem else str(service.counts)
-
-
-def start_logging(level: str) -> None:
-    """Log lines on standard error; under systemd with the priority that journald reads, and without the time."""
-    handler = logging.StreamHandler(sys.stderr)
-    journal = "JOURNAL_STREAM" in os.environ
-    handler.setFormatter(_JournalFormatter() if journal else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-
-
-class _JournalFormatter(logging.Formatter):
-    """``<3>text``: the syslog priority in front (sd-daemon(3))."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        priority = 3 if record.levelno >= logging.ERROR else 4 if record.levelno >= logging.WARNING else 6
-        return f"<{priority}>{super().format(record)}"
 
 
 def _printer(*, all_windows: bool, silent_windows: bool) -> Callable[[Message], None]:

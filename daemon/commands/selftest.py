@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from daemon.commands.listen import client_keys
-from daemon.commands.run import start_logging
 from daemon.config import Config
+from daemon.log_lines import start_logging
 from daemon.selftest.ask import ask_selftest
 from daemon.selftest.run import Outcome, run_selftest
 from models.errors import UsageError

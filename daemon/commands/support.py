@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FILE.tar.gz", type=Path, required=True, help="new file, readable by you only")
     parser.add_argument("--config", metavar="FILE", type=Path, help="settings of the daemon (default: the defaults)")
     parser.add_argument("--unit", metavar="FILE", type=Path, help="unit file (default: the one installed)")
-    parser.add_argument("--metrics", metavar="URL", help="of the daemon on this machine")
+    parser.add_argument("--metrics", metavar="URL", help="of the daemon on this machine (default: metrics.listen)")
     parser.add_argument(
         "--audio", metavar="S", type=float, nargs="?", const=60.0,
         help="also the last S seconds of the forensic ring (%(const)g): anyone who has the archive can hear them",

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
@@ -20,9 +21,10 @@ from pathlib import Path
 from daemon.config import Config
 from daemon.doctor.examine import examine
 from daemon.doctor.service_unit import NAME, find_unit
+from daemon.monitor.address import loopback
 from daemon.subscriber import Subscriber
 from models.bundle import Bundle
-from models.errors import TonaldError, UsageError
+from models.errors import ConfigError, TonaldError, UsageError
 from models.manifest import MANIFEST
 
 __all__ = ["Part", "made", "parts_of"]
@@ -49,7 +51,7 @@ def parts_of(config: Config, path: Path | None, unit: Path | None, metrics: str 
     unit : Path, optional
         Unit file; None: the one installed.
     metrics : str, optional
-        Where the daemon's metrics are read, on this machine.
+        Where the daemon's metrics are read, on this machine; None: where the settings say.
     """
     yield "versions.txt", _versions
     yield "machine.txt", _machine
@@ -61,13 +63,15 @@ def parts_of(config: Config, path: Path | None, unit: Path | None, metrics: str 
     yield "log.txt", _log
     yield "heard.jsonl", lambda: _heard(config)
     yield "bundle-manifest.json", lambda: _file(Path(config.bundle or Bundle.shipped()) / MANIFEST)
-    for status in _status_files():
+    for status in _status_files(config):
         yield f"status/{status.name}", lambda status=status: _file(status)  # type: ignore[misc]  # bound now
     if config.state_dir:
         yield "state-files.txt", lambda: _listing(Path(config.state_dir))
         site = Path(config.state_dir) / "site" / "site.json"
         if site.is_file():
             yield "site.json", lambda: _file(site)
+    if metrics is None and config.metrics.listen:
+        metrics = f"http://{config.metrics.listen}/metrics"
     if metrics is not None:
         yield "metrics.txt", lambda: _metrics(metrics)
 
@@ -130,9 +134,11 @@ def _heard(config: Config) -> str:
     return "\n".join(lines) + "\n" if lines else "nobody publishes there, or it asks for keys\n"
 
 
-def _status_files() -> list[Path]:
+def _status_files(config: Config) -> list[Path]:
     folder = Path(os.environ.get("RUNTIME_DIRECTORY", RUNTIME))
-    return sorted(p for p in folder.glob("*.json") if p.is_file()) if folder.is_dir() else []
+    found = sorted(p for p in folder.glob("*.json") if p.is_file()) if folder.is_dir() else []
+    own = Path(config.status.file)
+    return [*found, own] if config.status.file and own.is_file() and own not in found else found
 
 
 def _listing(folder: Path) -> str:
@@ -145,11 +151,29 @@ def _listing(folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Another address might be on another machine."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+_STRAIGHT = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+
+
+def _on_this_machine(url: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return parts.scheme == "http" and loopback(parts.netloc)[1] > 0
+    except (ValueError, ConfigError):
+        return False
+
+
 def _metrics(url: str) -> str:
-    if not url.startswith(("http://127.0.0.1", "http://localhost", "http://[::1]")):
+    if not _on_this_machine(url):
         raise UsageError(f"--metrics {url}: only those of this machine, http://127.0.0.1:PORT/metrics")
     try:
-        with urllib.request.urlopen(url, timeout=5.0) as answer:  # noqa: S310  (loopback only, see above)
+        with _STRAIGHT.open(url, timeout=5.0) as answer:
             return str(answer.read(MAX_TEXT).decode("utf-8", "replace"))
     except (urllib.error.URLError, OSError) as e:
         return f"{url}: {e}\n"

@@ -17,7 +17,8 @@ VESSEL_SIDE = (
     "daemon.cli", "daemon.service", "daemon.commands.run", "daemon.commands.listen", "daemon.commands.demo",
     "daemon.sources.audio_file", "daemon.sources.raw_pcm", "daemon.sources.portaudio", "daemon.sources.simulated",
     "daemon.sources.timed", "daemon.commands.verify", "daemon.commands.doctor", "daemon.commands.selftest",
-    "daemon.commands.record", "daemon.commands.freeze", "daemon.commands.support", "models.bundle", "models.engines",
+    "daemon.commands.record", "daemon.commands.freeze", "daemon.commands.support", "daemon.commands.status",
+    "models.bundle", "models.engines",
     "models.explainer",
     "calibration.ocean", "calibration.truth",
 )  # fmt: skip

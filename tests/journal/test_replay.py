@@ -362,7 +362,12 @@ def test_a_full_disk_is_seen_at_the_subscriber(tmp_path: Path) -> None:
         pytest.skip(f"a file system cannot be mounted here: {done.stderr.decode().strip()}")
     try:
         endpoint = f"ipc://{tmp_path}/out"
-        words = {"heartbeat_s": 0.05, "journal": Journal(folder / "j", BUDGET), "replay_endpoints": [beside(endpoint)]}
+        words = {
+            "heartbeat_s": 0.05,
+            "hwm": 5000,
+            "journal": Journal(folder / "j", BUDGET),
+            "replay_endpoints": [beside(endpoint)],
+        }
         with (
             Publisher(Identity.new("vessel", None), [endpoint], **words) as publisher,
             Repaired(endpoint, ("gap/", "heartbeat/")) as listener,

@@ -466,7 +466,18 @@ def test_a_daemon_that_stops_does_not_wait_for_a_reload_and_closes_what_it_built
 def test_every_key_is_known_to_need_a_restart_or_not() -> None:
     """A new key is a decision: whoever adds a table says here which it is."""
     known = {f.name for f in dataclasses.fields(Config)}
-    restart = {"node", "state_dir", "source", "window", "publish", "journal", "forensic", "selftest"}
+    restart = {
+        "node",
+        "state_dir",
+        "source",
+        "window",
+        "publish",
+        "journal",
+        "forensic",
+        "selftest",
+        "status",
+        "metrics",
+    }
     reloaded = {name.partition(".")[0] for name in RELOADED}
     assert restart | reloaded == known
     assert restart & reloaded == {"publish"}
