@@ -19,7 +19,7 @@ from tests.faults.shim import Shim
 from tests.faults.vessel import Daemon
 
 JOURNALLED = ("signature", "gap")
-N_KILLS = 30
+N_KILLS = 200
 
 
 def kept(state: Path, **more: Any) -> dict[str, Any]:
