@@ -22,7 +22,9 @@ def start(c: Container) -> str:
     hears(c)
     hears(c, "ipc:///run/tonald/out")
     until(lambda: "windows analysed" in c.show("StatusText"), "no status line")
-    return f"READY after {took:.1f} s, records by tcp and ipc, status '{c.show('StatusText')[:31]}…'"
+    said = c.must("cat", "/run/tonald/status.json")
+    expect('"state": "running"' in said or '"state":"running"' in said, f"status.json: {said[:300]}")
+    return f"READY after {took:.1f} s, records by tcp and ipc, status line and status.json"
 
 
 def words(c: Container) -> str:
@@ -42,7 +44,7 @@ def words(c: Container) -> str:
         told = said()
     finally:
         c.must("systemctl", "log-level", "info")
-    order = [word for _, word in told if word != "EXTEND_TIMEOUT_USEC"]
+    order = [word for _, word in told if word not in ("EXTEND_TIMEOUT_USEC", "STATUS")]  # how the start goes
     n = order.count("WATCHDOG")
     expect(order == ["READY", *n * ["WATCHDOG"], "STOPPING"], f"order {order}")
     at = [t for t, word in told if word == "WATCHDOG"]
@@ -71,6 +73,8 @@ def confined(c: Container) -> str:
     api = ("/proc", "/dev", "/sys", "/run")
     writable = sorted(p for p, o in options.items() if "rw" in o and not p.startswith(api))
     expect(set(writable) <= set(OURS), f"writable: {writable}")
+    mode = c.ask("stat", "-c", "%a", "/run/tonald/out", "/var/lib/private/tonald").split()
+    expect(mode == ["700", "700"], f"modes of the ipc socket and of the state folder: {mode}")
     for folder in ("/etc", "/usr", "/opt/tonald", "/var/lib"):  # as root, so that nothing but the mounts protects them
         touch = ["nsenter", "-t", str(pid), "-m", "touch", f"{folder}/x"]
         refused = subprocess.run(touch, check=False, capture_output=True, text=True)

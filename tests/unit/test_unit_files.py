@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from models import errors
+from tests.unit.page import BLOCK
+from tests.unit.parts import PARTS
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = ("tonald.service", "tonald@.service")
@@ -154,3 +156,11 @@ def test_what_ends_for_good_is_what_the_install_notes_say() -> None:
     assert {code for code, restarts in told.items() if restarts == "no"} == final
     for name in errors.__all__:
         assert str(getattr(errors, name).exit_code) in told, name
+
+
+def test_the_page_shows_a_whole_run_of_make_unit() -> None:
+    found = BLOCK.search((ROOT / "docs" / "security.md").read_text())
+    assert found
+    assert re.findall(r"^\| `(\w+)` \|", found[0], re.MULTILINE) == list(PARTS)
+    assert f"unit: {len(PARTS)} of {len(PARTS)} promises kept" in found[0]
+    assert "BROKEN" not in found[0]
