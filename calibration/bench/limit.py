@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 import openvino
 import torch
 from onnx import TensorProto, helper, numpy_helper, shape_inference
@@ -23,6 +22,7 @@ from torch.nn import functional
 from calibration.bench.rounds import ratio, timed
 from models.bundle import Bundle
 from models.engines.base import Engine
+from models.engines.onnxruntime import silence_telemetry
 
 __all__ = ["Convolution", "convolutions_of", "distance_to_limit"]
 
@@ -142,6 +142,9 @@ def _input(part: Convolution) -> F32:
 
 
 def _on_onnxruntime(part: Convolution, n_threads: int) -> Call:
+    silence_telemetry()
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = n_threads
     session = onnxruntime.InferenceSession(part.model(), options, providers=["CPUExecutionProvider"])
