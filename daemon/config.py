@@ -1,35 +1,26 @@
-"""Settings: one frozen dataclass per TOML table, strict keys, the reference generated from the code.
+"""Settings: one frozen dataclass per TOML table, each key with its unit, default and meaning.
 
-``Config.load(path)`` reads a file; ``reference()`` prints every key with its unit, default and meaning, and is itself a
-valid file that sets every default.
+``Config.load(path)`` reads a file (`daemon.config_reading`); `daemon.config_reference` prints every key.
 """
 
 from __future__ import annotations
 
-import collections
-import dataclasses
-import difflib
 import re
-import sys
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
 from calibration.hydrophone import Hydrophone
 from daemon.capture.cards import UsbId
+from daemon.config_reading import read_settings
 from daemon.monitor.address import loopback
 from models.errors import ConfigError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = [
     "ChecksConfig", "Config", "ContactsConfig", "DemonConfig", "EngineConfig", "ExtractConfig", "ForensicConfig",
     "JournalConfig", "LogConfig", "MetricsConfig", "PublishConfig", "SelfTestConfig", "SiteConfig", "SourceConfig",
-    "StatusConfig", "WindowConfig", "reference",
+    "StatusConfig", "WindowConfig",
 ]  # fmt: skip
 
 SourceKind = Literal["simulated", "file", "pcm", "device"]
@@ -429,165 +420,4 @@ class Config:
     @classmethod
     def parse(cls, text: str, name: str = "config") -> Config:
         """Check TOML text; ``name`` stands for it in messages."""
-        try:
-            values = tomllib.loads(text)
-        except (ValueError, RecursionError) as e:  # no TOML, a number of thousands of digits, nested too deep
-            raise ConfigError(f"{name}: {e}") from e
-        where = _Where(name, text)
-        return typing.cast("Config", _build(cls, values, (), where))
-
-
-@dataclass(frozen=True)
-class _Where:
-    """Finds the line of a key, for messages."""
-
-    name: str
-    text: str
-
-    def __call__(self, keys: tuple[str, ...]) -> str:
-        table: tuple[str, ...] = ()
-        n_tables: collections.Counter[str] = collections.Counter()
-        for n, line in enumerate(self.text.splitlines(), 1):
-            if m := re.match(r"\s*\[\[\s*([^\]]+?)\s*\]\]", line):
-                table = (f"{m[1]}[{n_tables[m[1]]}]",)
-                n_tables[m[1]] += 1
-                if table == keys:
-                    return f"{self.name}:{n}"
-            elif m := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):
-                table = tuple(k.strip().strip("\"'") for k in m[1].split("."))
-                if table == keys:
-                    return f"{self.name}:{n}"
-            elif m := re.match(r"\s*([A-Za-z0-9_\"'.-]+)\s*=", line):
-                key = tuple(k.strip("\"'") for k in m[1].split("."))
-                if table + key == keys:
-                    return f"{self.name}:{n}"
-        return self.name
-
-
-def _build(cls: type[Any], values: dict[str, Any], at: tuple[str, ...], where: _Where) -> Any:  # noqa: ANN401
-    hints = typing.get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls)}
-    settings = {}
-    for key, value in values.items():
-        path = (*at, key)
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1, 0.5)
-            elsewhere = [p for p in _all_keys() if p[-1] == key]
-            hint = f"; nearest is '{near[0]}'" if near else ""
-            hint = f"; did you mean '{'.'.join(elsewhere[0])}'?" if elsewhere else hint
-            raise ConfigError(f"{where(path)}: unknown key '{'.'.join(path)}'{hint}")
-        settings[key] = _value(hints[key], value, path, where)
-    try:
-        return cls(**settings)
-    except ConfigError as e:
-        bad = re.match(r"([a-z_.0-9\[\]]+)", str(e))
-        if at and "[" in at[-1]:  # one of several alike: say which
-            raise ConfigError(f"{_first(where, at, bad)}: {'.'.join(at)}: {e}") from e
-        raise ConfigError(f"{where(tuple(bad[1].split('.')) if bad else at)}: {e}") from e
-
-
-def _first(where: _Where, at: tuple[str, ...], bad: re.Match[str] | None) -> str:
-    """Place of the key that a message begins with; of its table where the key is not set."""
-    place = where((*at, bad[1])) if bad else where.name
-    return where(at) if place == where.name else place
-
-
-def _value(hint: Any, value: Any, path: tuple[str, ...], where: _Where) -> Any:  # noqa: ANN401
-    name = ".".join(path)
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise ConfigError(f"{where(path)}: '{name}' is a table: write [{name}]")
-        return _build(typing.cast("type[Any]", hint), value, path, where)
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise ConfigError(f"{where(path)}: {name} = {value!r} is not one of {', '.join(map(repr, get_args(hint)))}")
-        return value
-    if get_origin(hint) is tuple:
-        item = get_args(hint)[0]
-        if dataclasses.is_dataclass(item):
-            if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
-                raise ConfigError(f"{where(path)}: '{name}' are tables: write [[{name}]]")
-            of = typing.cast("type[Any]", item)
-            return tuple(_build(of, v, (*path[:-1], f"{path[-1]}[{n}]"), where) for n, v in enumerate(value))
-        if not isinstance(value, list) or not all(_is(item, v) for v in value):
-            raise ConfigError(f"{where(path)}: {name} = {value!r} is not a list of {item.__name__}")
-        return tuple(map(item, value))
-    if not _is(hint, value):
-        raise ConfigError(f"{where(path)}: {name} = {value!r} is not {_article(hint)}")
-    return hint(value)
-
-
-def _is(hint: type[Any], value: object) -> bool:
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and value == value
-    return isinstance(value, hint) and not (hint is int and isinstance(value, bool))
-
-
-def _article(hint: type[Any]) -> str:
-    return {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}[hint]
-
-
-def _all_keys(cls: type[Any] = Config, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    hints: dict[str, Any] = typing.get_type_hints(cls)
-    keys: list[tuple[str, ...]] = []
-    for f in dataclasses.fields(cls):
-        inner: type[Any] = _table(hints[f.name])
-        at_key = (*at, f.name)
-        keys += _all_keys(inner, at_key) if f.name in _TABLES else [at_key]
-    return keys
-
-
-def _table(hint: Any) -> Any:  # noqa: ANN401  (any type may stand beside a setting)
-    """Of a table, or of tables of which there may be several, the dataclass."""
-    return get_args(hint)[0] if get_origin(hint) is tuple else hint
-
-
-_TABLES = frozenset(f.name for f in dataclasses.fields(Config) if not f.metadata)
-
-
-def reference() -> str:
-    """Return every key with meaning and default, as a TOML file that loads."""
-    lines = ["# tonald: every setting with its default. Unknown keys are errors.", ""]
-    for f in dataclasses.fields(Config):
-        if "doc" in f.metadata:
-            lines += _entry(f, Config)
-    for f in dataclasses.fields(Config):
-        if "doc" not in f.metadata:
-            hint = typing.get_type_hints(Config)[f.name]
-            table = _table(hint)
-            if table is not hint:
-                lines += _several(f.name, table)
-                continue
-            lines += ["", f"[{f.name}]", f"# {table.__doc__}"]
-            for g in dataclasses.fields(table):
-                lines += _entry(g, table)
-    return "\n".join(lines) + "\n"
-
-
-def _several(name: str, table: type[Any]) -> list[str]:
-    """Keys of a table that there may be none or several of; as comments, as none is set by default."""
-    lines = ["", f"# [[{name}]]   one for each channel that is calibrated; see docs/levels.md"]
-    for f in dataclasses.fields(table):
-        unset = isinstance(f.default, float) and f.default != f.default
-        lines += [f"# {f.metadata['doc']}", f"# {f.name} = {'' if unset else _toml(f.default)}"]
-    return lines
-
-
-def _entry(f: dataclasses.Field[Any], cls: type[Any]) -> list[str]:
-    hint = typing.get_type_hints(cls)[f.name]
-    allowed = " | ".join(map(str, get_args(hint))) if get_origin(hint) is Literal else ""
-    doc = f.metadata["doc"] + (f" ({allowed})" if allowed else "")
-    return [f"# {doc}", f"{f.name} = {_toml(f.default)}"]
-
-
-def _toml(value: object) -> str:
-    match value:
-        case bool():
-            return str(value).lower()
-        case str():
-            return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        case tuple():
-            return "[" + ", ".join(map(_toml, value)) + "]"
-        case int() | float():
-            return repr(value)
-    raise TypeError(f"no TOML for {type(value)}")
+        return typing.cast("Config", read_settings(cls, text, name))

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from daemon.chosen_bundle import chosen_bundle
-from daemon.config import Config, reference
+from daemon.config import Config
+from daemon.config_reference import reference
 from daemon.contact_gate import effective_rule
 from daemon.curve import CurveServer, open_endpoints
 from daemon.journal.open import replay_endpoints

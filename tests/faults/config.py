@@ -6,7 +6,8 @@ import random
 import time
 from pathlib import Path
 
-from daemon.config import Config, reference
+from daemon.config import Config
+from daemon.config_reference import reference
 from models.errors import ConfigError
 from tests.faults.catalogue import fault, promise
 from tests.faults.hostile import mutated

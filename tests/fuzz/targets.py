@@ -28,7 +28,8 @@ from calibration.site import SiteCalibration
 from calibration.site_channel import ChannelCalibration, SiteThreshold
 from daemon.allow_list import read_allow_list
 from daemon.clock_sync import parse_tracking
-from daemon.config import Config, reference
+from daemon.config import Config
+from daemon.config_reference import reference
 from daemon.frames import StreamEnd
 from daemon.key_files import make_pair, read_pair, read_public, to_text
 from daemon.record_file import MAGIC, read_records

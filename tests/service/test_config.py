@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.config import Config, SourceConfig, reference
+from daemon.config import Config, SourceConfig
+from daemon.config_reference import reference
 from models.errors import ConfigError
 
 
