@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,8 +39,11 @@ class Levels:
         """Sixteen hex digits over all that enters a level; None: no channel is calibrated."""
         if not self.chains:
             return None
-        numbers = [self.chains[name].numbers() for name in sorted(self.chains)]
-        return hashlib.sha256(json.dumps(numbers, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.numbers(), sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
+
+    def numbers(self) -> tuple[dict[str, Any], ...]:
+        """All that enters a level, by channel, as JSON holds it."""
+        return tuple(self.chains[name].numbers() for name in sorted(self.chains))
 
     def line_db(self, channel: str, line: TonalLine) -> float | None:
         """Mean-square sound pressure level of a tonal, dB re 1 µPa; None: the channel is not calibrated."""

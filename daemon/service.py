@@ -196,9 +196,12 @@ class Service:
         c = self.config
         if not c.forensic.max_mb:
             return None
-        version = importlib.metadata.version("tonald")
-        stamp = Stamp(c.node, identity.publisher, version, identity.bundle, identity.calibration_id)
-        return ForensicRing(Path(c.state_dir) / "forensic", c.forensic, stamp)
+        return ForensicRing(Path(c.state_dir) / "forensic", c.forensic, self._stamp(identity))
+
+    def _stamp(self, identity: Identity) -> Stamp:
+        """What stands beside raw sound that is kept from now on."""
+        version, chains = importlib.metadata.version("tonald"), self.in_force.site.levels.numbers()
+        return Stamp(identity.node, identity.publisher, version, identity.bundle, identity.calibration_id, chains)
 
     def reload(self, load: Callable[[], Config], progress: Callable[[str], None] | None = None) -> None:
         """Build what ``load`` says beside what serves, and exchange them between two windows (`daemon.reload`)."""
@@ -352,6 +355,8 @@ class Service:
         self.publisher.identity = identity
         if self._selftest is not None:
             self._selftest.use(new.bundle, new.spec)
+        if self._forensic is not None:
+            self._forensic.use(self._stamp(identity))
         self.publisher.put(new.info(identity, self.publisher.endpoints), wait=not self.source.live)
         _LOGGER.info("reloaded: %s", new.words())
         self.reloader.taken()
@@ -397,6 +402,8 @@ class Service:
         now.refreshed(dataclasses.replace(now.site, calibration=site, problem=""))
         self.publisher.identity = identity = now.identity(self.publisher.identity)
         self._recorder.speak_as(identity)
+        if self._forensic is not None:
+            self._forensic.use(self._stamp(identity))
         _LOGGER.info("site calibration: %s", now.site.words())
         self.publisher.put(now.info(identity, self.publisher.endpoints), wait=not self.source.live)
 

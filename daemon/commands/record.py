@@ -14,6 +14,7 @@ from pathlib import Path
 
 from daemon.commands.run import add_source_words, settings
 from daemon.frames import AudioBlock, ClockUpdate, Event, Gap, Source, SourceState, StreamEnd, StreamStart
+from daemon.levels import levels_of
 from daemon.log_lines import start_logging
 from daemon.open_source import open_source
 from daemon.takes.side_car import Stamp
@@ -56,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _n, _frame: stop.set())
-    stamp = Stamp(config.node, uuid.uuid4().hex, importlib.metadata.version("tonald"))
+    chains = levels_of(config).numbers()
+    stamp = Stamp(config.node, uuid.uuid4().hex, importlib.metadata.version("tonald"), hydrophones=chains)
     source = open_source(config.source)
     try:
         writer = TakeWriter(args.out, stamp, file_s=args.file_seconds, encoding="wav" if args.wav else None)

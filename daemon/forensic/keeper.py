@@ -46,9 +46,11 @@ class Keeper:
         self._refused: tuple[int, int, str] | None = None  # first sample, samples, why
         self._n_lost_seen = 0
 
-    def process(self, item: Event | Freeze) -> None:
-        """Take an event of the source, or a span that is wanted; freeze what is complete with it."""
-        if isinstance(item, Freeze):
+    def process(self, item: Event | Freeze | Stamp) -> None:
+        """Take an event of the source, a span that is wanted, or another stamp; freeze what is complete with it."""
+        if isinstance(item, Stamp):
+            self._write(item)
+        elif isinstance(item, Freeze):
             if not any(p.takes_in(item) for p in self._pending):
                 self._pending.append(item)
         else:
@@ -87,11 +89,13 @@ class Keeper:
             self._tell_refused()
             self._now = None
 
-    def _write(self, event: Event | None) -> None:
+    def _write(self, event: Event | Stamp | None) -> None:
         """Write an event, None: finish the file under way; take whole files into the store."""
         try:
             if event is None:
                 self._writer.close("frozen, or the daemon ended")
+            elif isinstance(event, Stamp):
+                self._writer.use(event)
             else:
                 self._writer.process(event)
             if isinstance(event, AudioBlock):

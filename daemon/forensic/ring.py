@@ -75,7 +75,7 @@ class ForensicRing:
         self._thread = threading.Thread(target=self._run, name="forensic", daemon=True)
         # shared, under _changed:
         self._changed = threading.Condition(threading.RLock())
-        self._queue: deque[Event | Freeze] = deque()
+        self._queue: deque[Event | Freeze | Stamp] = deque()
         self._waiting_s = 0.0
         self._closing = False
         self._news: deque[Forensic] = deque(maxlen=MAX_NEWS)
@@ -118,6 +118,12 @@ class ForensicRing:
                 self._tell_dropped()
             self._queue.append(event)
             self._waiting_s += seconds
+            self._changed.notify_all()
+
+    def use(self, stamp: Stamp) -> None:
+        """Another bundle or calibration is in force from the next event on."""
+        with self._changed:
+            self._queue.append(stamp)
             self._changed.notify_all()
 
     def record(self, contact: Contact) -> None:
@@ -170,7 +176,7 @@ class ForensicRing:
                 self._failure = e
                 self._changed.notify_all()
 
-    def _next(self) -> Event | Freeze | None:
+    def _next(self) -> Event | Freeze | Stamp | None:
         """What waits longest; None if nothing does for a moment."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._queue) or self._closing, TURN_S)

@@ -37,6 +37,8 @@ class Stamp:
     bundle: str | None = None
     calibration_id: str | None = None
     """Site calibration in force."""
+    hydrophones: tuple[dict[str, Any], ...] = ()
+    """Numbers of the measuring chains in force (`calibration.hydrophone.Hydrophone.numbers`); none: not calibrated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +122,8 @@ def read_take(audio: Path) -> Take | None:
         values: dict[str, Any] = {name: body.pop(name) for name in names}
         values["channels"] = tuple(values["channels"])
         values["clock"] = ClockState(**values["clock"])
-        known = Stamp(**{name: body.pop(name) for name in stamp})
+        hydrophones = tuple(body.pop("hydrophones", ()))  # those of before had none
+        known = Stamp(**{name: body.pop(name) for name in stamp - {"hydrophones"}}, hydrophones=hydrophones)
         if not all(isinstance(values[k], int) for k in ("epoch", "first_sample", "n_samples", "fs")):
             raise TypeError("epoch, first_sample, n_samples and fs are whole numbers")
     except (KeyError, TypeError) as e:

@@ -71,6 +71,18 @@ class TakeWriter:
     def __exit__(self, kind: object, *_rest: object) -> None:
         self.close("stopped")
 
+    def use(self, stamp: Stamp) -> None:
+        """Another bundle or calibration is in force: what follows goes into another file.
+
+        Raises
+        ------
+        InputError
+            If the file under way cannot be finished.
+        """
+        if stamp != self.stamp:
+            self.close("another bundle or calibration came into force")
+            self.stamp = stamp
+
     def start_at(self, first_sample: int, why: str) -> None:
         """What comes before ``first_sample`` of the stream is not wanted."""
         self._position, self._began, self._n_missing = first_sample, why, None

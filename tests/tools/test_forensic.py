@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import threading
@@ -300,3 +301,21 @@ def test_daemon_freezes_at_a_contact_and_verify_finds_the_records_in_it(
     truncated = soundfile.read(sound_file, dtype="int32")[0][:-4000]
     soundfile.write(sound_file, truncated, 8000, subtype="PCM_24")
     assert main(words) == 10  # its side-car states more
+
+
+def test_what_follows_an_exchange_is_stamped_with_what_is_in_force_then(tmp_path: Path) -> None:
+    chain = {"channel": "ch0", "full_scale_peak_db": 170.5, "response_hz": [10.0, 1000.0], "response_db": [0.0, -1.5]}
+    after = dataclasses.replace(STAMP, bundle="aaaaaaaaaaaaaaaa", calibration_id=None, hydrophones=(chain,))
+    x, rig = sound(20 * FS), Rig(tmp_path)
+    rig.feed([start(), *blocks(x[:, : 9 * FS])])
+    rig.ring.use(after)
+    rig.ring.use(after)  # no other file for what is the same
+    rig.feed(blocks(x[:, 9 * FS :], 9 * FS))
+    rig.feed([StreamEnd("card", 0, 20 * FS, final=True)])
+    rig.close()
+    takes = sorted((take for _, take in audio_in(tmp_path / "ring")), key=lambda t: t.first_sample)
+    assert [(t.first_sample, t.stamp) for t in takes] == [(0, STAMP), (9 * FS, after), (19 * FS, after)]
+    assert takes[0].ended == takes[1].began == "another bundle or calibration came into force"
+    assert takes[1].n_missing_before == 0
+    held = sorted(audio_in(tmp_path / "ring"), key=lambda pair: pair[1].first_sample)
+    np.testing.assert_array_equal(np.concatenate([a for a, _ in held], axis=1), x)
