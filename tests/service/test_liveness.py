@@ -212,6 +212,6 @@ def test_no_card_for_ten_minutes_is_waited_for_and_told(manager: socket.socket, 
     assert process.returncode == 0, errors.decode()
     assert states <= {"starting", "running", "waiting"}
     assert told["state"] == "waiting"
-    assert told["problems"][0].startswith("source no such card is waiting")
+    assert told["problems"][0].startswith("source card is waiting")
     assert len(signs) > 600.0 / watchdog_s
     assert max(b - a for a, b in itertools.pairwise(signs)) < watchdog_s  # systemd would have let it live
