@@ -127,9 +127,10 @@ class Encounter:
         vessel = self.vessels[i]
         f = ShapedNoise.frequencies_hz(self._fs)
         at_1m = self._sea.response(f) * vessel.source_level(f)
+        depth_m = self._sea.depth_m  # not self: a scene that refers to itself stays in memory until it is looked for
 
         def density(frame: int) -> F64:
-            return at_1m * vessel.mirror(f, np.full(1, float(frame * CHUNK_S)), self._sea.depth_m)
+            return at_1m * vessel.mirror(f, np.full(1, float(frame * CHUNK_S)), depth_m)
 
         return ShapedNoise(self._fs, self._seed_name, (_VESSEL_NOISE, i), density)
 

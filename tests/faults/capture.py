@@ -101,7 +101,7 @@ def other_rate(folder: Path) -> str:
             server.up()
         finally:
             jack_server.FS = FS
-        (told, *_) = ear.await_some("status", state="waiting", timeout_s=40, test=_state("waiting", "44100"))
+        (told, *_) = ear.await_some("status", state="refused", timeout_s=40, test=_state("refused", "44100"))
         promise(not ear.of("window", epoch=1), "windows were made of sound at another rate")
         server.down()
         server.up()

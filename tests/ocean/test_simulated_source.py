@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from calibration.ocean import SCENARIOS, OceanStream
+from calibration.ocean import SCENARIOS, OceanStream, ScheduleItem
+from calibration.ocean_scene import Encounter
 from daemon.frames import AudioBlock, Event, Source, StreamEnd, StreamStart
 from daemon.sources.simulated import SimulatedSource
 from models.errors import SampleRateError, UsageError
@@ -140,3 +142,16 @@ def test_source_refuses_what_cannot_be() -> None:
         SimulatedSource(duration_s=0.0)
     with pytest.raises(UsageError, match="head_start_s"):
         SimulatedSource(head_start_s=-1.0)
+
+
+def test_scenes_that_are_over_are_let_go_at_once() -> None:
+    """Without the collector of cycles: an endless sea must not grow between two of its visits."""
+    stream = OceanStream(SCENARIOS["standard"], "demo", 3, 2000, 2, [ScheduleItem("vessel_1", 4.0)])
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            stream.read(4 * 2000)
+        assert sum(isinstance(o, Encounter) for o in gc.get_objects()) <= 2
+    finally:
+        gc.enable()
