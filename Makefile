@@ -39,7 +39,7 @@ check-tensorrt: $(DEV_STAMP)  ## the TensorRT engine, proved as far as no card i
 bench: $(DEV_STAMP)  ## speed of one explained window, against the peers, in one run
 	$(TONALD) bench window
 
-faults: $(DEV_STAMP)  ## cause every fault of the catalogue, write docs/faults.md (about 30 minutes)
+faults: $(DEV_STAMP)  ## cause every fault of the catalogue, write docs/faults.md (about 35 minutes)
 	$(BIN)/python -m tests.faults
 
 soak: $(DEV_STAMP)  ## a day of sound through the daemon at full speed: nothing lost, memory flat (about 40 minutes)
