@@ -152,6 +152,6 @@ def test_scenes_that_are_over_are_let_go_at_once() -> None:
     try:
         for _ in range(20):
             stream.read(4 * 2000)
-        assert sum(isinstance(o, Encounter) for o in gc.get_objects()) <= 2
+        assert sum(type(o) is Encounter for o in gc.get_objects()) <= 2
     finally:
         gc.enable()
