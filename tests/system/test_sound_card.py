@@ -17,6 +17,7 @@ from daemon.config import Config, PublishConfig, SourceConfig
 from daemon.digest import digest_of
 from daemon.frames import AudioBlock
 from daemon.service import Service
+from daemon.wire import Message
 from tests.counter_signal import decode
 from tests.jack_server import FS, Jack
 
@@ -28,14 +29,14 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_hydrophone_on_jack_gives_the_right_signature_while_the_main_process_stalls(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sim = simulate(SCENARIOS["standard"], "test", 901, "vessel_2", 30.0, FS)
-    np.save(tmp_path / "sea.npy", sim.x[0])
-    server = Jack(f"tonald{os.getpid()}s", str(tmp_path / "sea.npy"))
-    monkeypatch.setenv("JACK_DEFAULT_SERVER", server.name)
-    monkeypatch.setenv("JACK_NO_START_SERVER", "1")
+ATTEMPTS = 3
+SERVER_LOST = "the clock shows lost samples that the card did not tell of"
+"""A virtual machine that itself stands still loses samples in the server, which no sound card does: told, as it must
+be, and tried again."""
+
+
+def _listened(tmp_path: Path, server: Jack) -> tuple[list[Message], list[AudioBlock]]:
+    """What a daemon publishes of it, and what it took, while the main process stalls again and again."""
     messages, blocks = [], []
     service = Service(
         Config(
@@ -65,6 +66,21 @@ def test_hydrophone_on_jack_gives_the_right_signature_while_the_main_process_sta
     finally:
         server.clean()
     assert service.failure is None
+    return messages, blocks
+
+
+def test_hydrophone_on_jack_gives_the_right_signature_while_the_main_process_stalls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim = simulate(SCENARIOS["standard"], "test", 901, "vessel_2", 30.0, FS)
+    np.save(tmp_path / "sea.npy", sim.x[0])
+    server = Jack(f"tonald{os.getpid()}s", str(tmp_path / "sea.npy"))
+    monkeypatch.setenv("JACK_DEFAULT_SERVER", server.name)
+    monkeypatch.setenv("JACK_NO_START_SERVER", "1")
+    for _ in range(ATTEMPTS):
+        messages, blocks = _listened(tmp_path, server)
+        if not any(m.family == "gap" and m.body["reason"] == SERVER_LOST for m in messages):
+            break
     windows = [m.body for m in messages if m.family == "window" and m.body["channel"] == "ch0"]
     assert len(windows) >= 4
     assert all(w["analysed"] for w in windows)
