@@ -65,18 +65,17 @@ class HandshakeWatch:
             self._monitor = None
 
     def _see(self, monitor: zmq.Socket[bytes]) -> None:
-        event = recv_monitor_message(monitor, zmq.NOBLOCK)["event"]
+        recv_monitor_message(monitor, zmq.NOBLOCK)
         self.n_failed += 1
         self._again_at = min(self._again_at, time.monotonic() + TRY_AGAIN_S)
         if time.monotonic() < self._said_at + SAY_EVERY_S:
             return
         self._said_at = time.monotonic()
-        if self._with_keys:
-            why = "the server key is not the daemon's, our key is not on its list, or it asks for no keys"
-        elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:  # one that asks for keys says so
-            why = "it hung up before we were in: it has just ended, or is no tonald"
-        else:
-            why = "it asks for keys: give --server-key and --client-key"
+        why = (
+            "the server key is not the daemon's, our key is not on its list, or it asks for no keys"
+            if self._with_keys
+            else "it asks for keys: give --server-key and --client-key"
+        )
         _log.warning("%s does not let us in: %s", self._endpoint, why)
 
     def _try_again(self) -> None:
