@@ -10,7 +10,7 @@ from daemon.capacity import BLOCK_S, Bank, PacedSource
 from daemon.frames import AudioBlock, ClockState, StreamStart
 from daemon.pipeline import Pipeline
 
-__all__ = ["Cost", "cost_of", "largest", "predicted"]
+__all__ = ["Cost", "cost_of", "largest", "lower", "predicted"]
 
 #: Numbers of channels that are run without a pace, and seconds of sound: the first window, and the last ones looked at.
 TRIED, SECONDS, LOOKED_AT = (8, 32), 14, 4
@@ -57,19 +57,21 @@ def predicted(few: Cost, many: Cost, hop_s: float) -> int:
     return max(1, int(min(by_load, by_burst, 1e6)))
 
 
-def largest(passes: Callable[[int], bool], guess: int, step: int, most: int) -> int:
+def largest(passes: Callable[[int], bool], guess: int, step: int, most: int, n_probes: int = 100) -> int:
     """Largest number that passes, to within ``step`` or a sixteenth: from ``guess`` by eighths, then by halves.
 
     ``passes`` is taken to hold up to some number and to fail beyond it. Numbers asked are multiples of ``step`` from it
-    up to ``most``; 0 if not even ``step`` passes.
+    up to ``most``; 0 if not even ``step`` passes. After ``n_probes`` it ends with the largest that passed, as soon as
+    that is known to within a sixth: coarser, and never a number that was not tried.
     """
 
     def rounded(n: float) -> int:
         return int(min(max(step, n // step * step), most // step * step))
 
     good, bad = 0, most // step * step + step
-    n, stride = rounded(guess), max(step, guess / 8)
-    while bad - good > max(step, good // 16):
+    n, stride, asked = rounded(guess), max(step, guess / 8), 0
+    while bad - good > max(step, good // (16 if asked < n_probes else 6)):
+        asked += 1
         if passes(n):
             good = n
         else:
@@ -83,3 +85,8 @@ def largest(passes: Callable[[int], bool], guess: int, step: int, most: int) -> 
         if not good < n < bad:
             break
     return good
+
+
+def lower(n: int, step: int) -> int:
+    """Next number to try after ``n`` was too many: a sixteenth less, at least ``step``; 0 when there is none."""
+    return max(0, n - max(step, n // 16 // step * step))

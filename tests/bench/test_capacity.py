@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 from daemon import capacity
-from daemon.capacity import Bank, PacedSource, Probe
-from daemon.capacity_search import Cost, cost_of, largest, predicted
+from daemon.capacity import Bank, PacedSource, Probe, probe
+from daemon.capacity_search import Cost, cost_of, largest, lower, predicted
 from daemon.cli import main
 from daemon.compose import Composition
 from daemon.config import Config
 from daemon.frames import AudioBlock, Gap, StreamEnd, StreamStart
+from daemon.publisher import Publisher
+from daemon.records import Recorder
 from daemon.site_state import Site
+from daemon.wire import Identity
 from models.bundle import Bundle
 from models.engines import open_engine
 from models.explainer import graphs_of
@@ -88,6 +91,19 @@ def test_a_good_guess_needs_three_probes() -> None:
     assert len(asked) <= 3
 
 
+@pytest.mark.parametrize(("edge", "want", "n_asked"), [(170, 168, 2), (160, 144, 2), (130, 128, 5), (7, 0, 4)])
+def test_search_of_few_probes_ends_with_the_best_that_passed(edge: int, want: int, n_asked: int) -> None:
+    asked: list[int] = []
+    assert largest(lambda n: asked.append(n) or n <= edge, 168, 8, 256, n_probes=2) == want
+    assert want == 0 or want in asked
+    assert len(asked) == n_asked
+
+
+@pytest.mark.parametrize(("n", "want"), [(256, 240), (136, 128), (8, 0), (4, 0)])
+def test_after_a_failed_confirmation_comes_a_sixteenth_less(n: int, want: int) -> None:
+    assert lower(n, 8) == want
+
+
 def test_prediction_goes_straight_through_two_costs() -> None:
     assert predicted(Cost(8, 0.10, 0.05), Cost(32, 0.34, 0.17), 1.0) == 83  # load 0.01 a channel and 0.02: 0.85
     assert predicted(Cost(8, 0.01, 0.10), Cost(32, 0.02, 0.34), 1.0) == 83  # bursts, as steep
@@ -103,6 +119,31 @@ def test_cost_is_measured_by_the_real_stages(tmp_path: Path) -> None:
     engine.close()
     assert cost.n_channels == 2
     assert 0.0 < cost.burst_s <= cost.load * 4.0
+
+
+def test_probe_ends_when_it_cannot_pass_any_more(tmp_path: Path) -> None:
+    loaded = Bundle.load(Bundle.shipped())
+    engine, _ = open_engine(loaded, max_batch=8, n_threads=1, graphs=graphs_of(loaded))
+    composition = Composition.of(Config(), loaded, engine, Site(None))
+    sea = np.random.default_rng(0).normal(0.0, 0.01, (1, 40 * 4000)).astype(np.float32)
+    source = PacedSource(Bank(4000, sea, sea), 2, 0.5, 60.0)
+    pipeline = composition.pipeline()
+    began = list(pipeline.process(source.read(0.0)))
+    source._start_s -= 9.9  # the first window, complete after 8.4 s, is 1.5 s late, and all that follow
+    identity = Identity.new("capacity", loaded.id)
+    publisher = Publisher(identity, (f"ipc://{tmp_path}/out",), hwm=100)
+    publisher.start()
+    recorder = Recorder(identity, composition.spec, loaded.labels)
+    for record in began:
+        list(recorder.process(record))
+    begun = time.monotonic()
+    found = probe(pipeline, recorder, publisher, source, 60.0, share=0.5, hop_s=1.0)
+    assert time.monotonic() - begun < 40.0  # of 60 s that the sound lasts
+    publisher.close(1.0)
+    engine.close()
+    assert 2 <= found.n_windows < 100
+    assert found.p50_ms > 1000.0
+    assert not found.passed
 
 
 @pytest.mark.slow
